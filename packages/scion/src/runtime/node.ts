@@ -1,0 +1,81 @@
+/** The runtime of Node: onnxruntime-node in a worker thread, so that timers, servers and Ctrl-C stay alive. */
+import { Worker } from 'node:worker_threads';
+import type { OnnxModel } from '../onnx/encode.js';
+import { assert } from '../util/errors.js';
+import type { Tensor } from '../util/tensor.js';
+import type { RunOptions, Runtime, Session, SessionOptions, Tensors } from './session.js';
+
+interface Pending { resolve: (value: unknown) => void; reject: (error: Error) => void }
+
+/** Starts the thread; it ends with `close()`, and does not keep the process alive while nothing runs. */
+export function nodeRuntime(): Runtime {
+  const worker = new Worker(new URL('./worker.js', import.meta.url));
+  worker.unref();
+  const pending = new Map<number, Pending>();
+  let calls = 0;
+  let sessions = 0;
+  let failure: Error | undefined;
+
+  const settle = (call: number): Pending | undefined => {
+    const waiting = pending.get(call);
+    pending.delete(call);
+    if (pending.size === 0) worker.unref();
+    return waiting;
+  };
+  worker.on('message', ({ call, value, error }: { call: number; value: unknown; error?: string }) => {
+    if (error === undefined) settle(call)?.resolve(value);
+    else settle(call)?.reject(new Error(`ONNX Runtime: ${error}`));
+  });
+  const fail = (error: Error): void => {
+    failure ??= error;
+    for (const call of [...pending.keys()]) settle(call)?.reject(error);
+  };
+  worker.on('error', fail);
+  worker.on('exit', (code) => fail(new Error(`the inference thread ended (code ${code})`)));
+
+  const request = <T>(kind: string, message: object): Promise<T> => new Promise((resolve, reject) => {
+    if (failure) return reject(failure);
+    const call = calls++;
+    pending.set(call, { resolve: resolve as (value: unknown) => void, reject });
+    worker.ref();
+    worker.postMessage({ kind, call, ...message });
+  });
+
+  return {
+    async load(model: OnnxModel, options: SessionOptions = {}): Promise<Session> {
+      const id = sessions++;
+      await request<void>('load', { id, bytes: compact(model.bytes), folder: model.folder, options });
+      let released = false;
+      const ask = <T>(kind: string, message: object): Promise<T> => {
+        assert(!released, 'a released session is used');
+        return request<T>(kind, { id, ...message });
+      };
+      return {
+        run: (feeds, options: RunOptions = {}) => ask<Tensors>('run', { feeds: detached(feeds), options }),
+        hold: (tensors) => ask<void>('hold', { tensors: detached(tensors) }),
+        held: (names) => ask<Tensors>('held', { names }),
+        release: async () => {
+          if (released) return;
+          const done = ask<void>('release', {});
+          released = true;
+          await done;
+        },
+      };
+    },
+    async close(): Promise<void> {
+      failure ??= new Error('the runtime has been closed');
+      await worker.terminate();
+    },
+  };
+}
+
+/** Structured cloning copies the whole buffer behind a view, so a view of a larger one is cut out first. */
+function compact<T extends { byteLength: number; buffer: ArrayBufferLike; slice(): T }>(array: T): T {
+  return array.byteLength === array.buffer.byteLength ? array : array.slice();
+}
+
+function detached(tensors: Tensors): Tensors {
+  return Object.fromEntries(Object.entries(tensors).map(([name, t]): [string, Tensor] => [
+    name, { ...t, data: compact(t.data as Uint8Array) } as Tensor,
+  ]));
+}
