@@ -40,6 +40,8 @@ const handlers = {
         ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
         ...(options.profile ? { enableProfiling: true, profileFilePrefix: options.profile } : {}),
         logSeverityLevel: 3,
+        // a pattern is one block on top of what the first run took, twice the memory for no time (docs/profile.md)
+        enableMemPattern: false,
         extra: { session },
       }),
       held: new Map(),

@@ -1,0 +1,208 @@
+/**
+ * Feature files: image and text features computed elsewhere, with labels and class names, as `--features FILE` takes
+ * them. Either one .safetensors file with tensors `train.features` [N, d], `train.labels` [N], the same for `val` and
+ * `test`, and `text.features` [K, d] or [K, templates, d], and with metadata `class_names` (a JSON list), `logit_scale`
+ * and `model`; or a .json file that names .npy files beside it (see feature-source.ts).
+ */
+import { brief } from '../formats/json.js';
+import { writeSafetensors } from '../formats/safetensors-node.js';
+import { ScionError, usageError } from '../util/errors.js';
+import type { Issue } from '../util/errors.js';
+import { fromFloat64, int64, tensor, toFloat64 } from '../util/tensor.js';
+import type { Tensor } from '../util/tensor.js';
+import { readFeatureSource } from './feature-source.js';
+import type { FeatureSource } from './feature-source.js';
+import {
+  checkClassNames, checkFeatures, checkLabels, checkLogitScale, checkSpread, countedClasses, statedClasses,
+} from './feature-checks.js';
+
+export const splitNames = ['train', 'val', 'test'] as const;
+export type SplitName = (typeof splitNames)[number];
+
+/** Images of known class. */
+export interface Split {
+  /** [N, d], not normalised. */
+  readonly features: Tensor<'float32'>;
+  /** N class numbers, 0 … K - 1. */
+  readonly labels: Int32Array;
+}
+
+export interface FeatureContent {
+  /** The backbone that computed the features, if the file says. */
+  readonly model: string | undefined;
+  /** What cosines are multiplied with before the softmax. */
+  readonly logitScale: number;
+  /** K names, at least two, all different. */
+  readonly classNames: readonly string[];
+  readonly train?: Split;
+  readonly val?: Split;
+  readonly test?: Split;
+  /** [K, templates, d], not normalised. */
+  readonly text?: Tensor<'float32'>;
+}
+
+export interface FeatureFile extends FeatureContent {
+  readonly path: string;
+  /** SHA-256 of the content in hexadecimal. */
+  readonly digest: string;
+  /** Width of all features. */
+  readonly dim: number;
+  /** What was assumed or left out, in words for the user. */
+  readonly notes: readonly string[];
+}
+
+/** Parts that the caller cannot do without. */
+export type Need = Partial<Record<'train' | 'val' | 'test' | 'text', boolean>>;
+
+/** Features to predict on; labels are optional and their range is unknown unless the file names its classes. */
+export interface PredictionFeatures {
+  readonly path: string;
+  readonly digest: string;
+  readonly model: string | undefined;
+  readonly dim: number;
+  /** `test.features` or `features`: where the rows were found. */
+  readonly name: string;
+  /** [N, d], not normalised. */
+  readonly features: Tensor<'float32'>;
+  readonly labels?: Int32Array;
+}
+
+/**
+ * Reads and checks a feature file.
+ * @throws ScionError with an issue for everything that is wrong or, of what `need` asks for, missing
+ */
+export async function readFeatureFile(path: string, need: Need = {}): Promise<FeatureFile> {
+  return interpret(await readFeatureSource(path), need);
+}
+
+function interpret(source: FeatureSource, need: Need): FeatureFile {
+  const { path, digest, tensors } = source;
+  const issues: Issue[] = [];
+  const notes: string[] = [];
+  checkNeeds(source, need, issues);
+
+  const present = splitNames.filter((split) => {
+    const parts = [`${split}.features`, `${split}.labels`];
+    const missing = parts.filter((name) => !tensors.has(name));
+    // where it is needed the missing half is an issue already
+    if (missing.length === 1 && !need[split]) notes.push(`${missing[0]} is missing, so ${split} is not used`);
+    return missing.length === 0;
+  });
+  for (const name of source.others) notes.push(`tensor ${brief(name)} is not used`);
+
+  const dims = new Map<string, number>();
+  const named = checkClassNames(source.classNames, issues);
+  const text = tensors.get('text.features');
+  const textFeatures = text && checkFeatures('text.features', text, [2, 3], dims, issues);
+  const stated = statedClasses(named, text, issues);
+  const splits: Partial<Record<SplitName, Split>> = {};
+  for (const split of present) {
+    const features = checkFeatures(`${split}.features`, tensors.get(`${split}.features`)!, [2], dims, issues);
+    const rows = features?.shape[0];
+    const numbers = checkLabels(`${split}.labels`, tensors.get(`${split}.labels`)!, rows, stated, issues);
+    if (split === 'train' && numbers && stated !== 1) checkSpread(numbers, issues);
+    if (features && numbers) splits[split] = { features, labels: numbers };
+  }
+  const classes = stated ?? countedClasses(Object.values(splits).map((s) => s.labels), issues);
+  if (present.length === 0 && !text && issues.length === 0) {
+    const expected = 'expected train, val or test features with labels, or text.features';
+    issues.push({ path, message: `holds nothing to use: ${expected}; ${heldNames(source)}` });
+  }
+  const logitScale = checkLogitScale(source.logitScale, issues, notes);
+  if (issues.length > 0) throw new ScionError('input', inFile(path, issues));
+  if (!named) notes.push(`class_names is missing, so the classes are called "class 0" to "class ${classes - 1}"`);
+
+  return {
+    path,
+    digest,
+    model: source.model,
+    logitScale,
+    classNames: named ?? Array.from({ length: classes }, (_, k) => `class ${k}`),
+    dim: [...dims.values()][0]!,
+    notes,
+    ...splits,
+    ...(textFeatures && { text: withTemplates(textFeatures) }),
+  };
+}
+
+function checkNeeds(source: FeatureSource, need: Need, issues: Issue[]): void {
+  const wanted = splitNames.filter((s) => need[s]).flatMap((s) => [`${s}.features`, `${s}.labels`]);
+  if (need.text) wanted.push('text.features');
+  for (const name of wanted) {
+    if (source.tensors.has(name)) continue;
+    issues.push({ path: name, message: `missing but needed here; add it to the file (${heldNames(source)})` });
+  }
+}
+
+function heldNames({ tensors, others }: FeatureSource): string {
+  const names = [...tensors.keys(), ...others.map(brief)];
+  return `it has: ${names.slice(0, 12).join(', ') || 'no tensors'}${names.length > 12 ? ', …' : ''}`;
+}
+
+/** The issues about parts of a file, with the file's name in front. */
+function inFile(path: string, issues: readonly Issue[]): Issue[] {
+  return issues.map((issue) => (issue.path === path ? issue : { ...issue, path: `${path}: ${issue.path}` }));
+}
+
+/** [K, d] as [K, 1, d]. */
+function withTemplates(text: Tensor<'float32'>): Tensor<'float32'> {
+  const [k, d] = text.shape;
+  return text.shape.length === 3 ? text : tensor('float32', [k!, 1, d!], text.data);
+}
+
+/**
+ * Reads features to predict on: `test.features`, or else `features` [N, d]; labels are read where they are given.
+ * @throws ScionError with an issue for everything that is wrong
+ */
+export async function readPredictionFeatures(path: string): Promise<PredictionFeatures> {
+  const source = await readFeatureSource(path);
+  const name = ['test.features', 'features'].find((n) => source.tensors.has(n));
+  if (name === undefined) {
+    const message = `missing, and so is features; one of them [N, d] is needed to predict (${heldNames(source)})`;
+    throw new ScionError('input', inFile(path, [{ path: 'test.features', message }]));
+  }
+  const issues: Issue[] = [];
+  const features = checkFeatures(name, source.tensors.get(name)!, [2], new Map(), issues);
+  const labels = name === 'test.features' ? source.tensors.get('test.labels') : undefined;
+  const named = checkClassNames(source.classNames, issues);
+  const numbers = labels && checkLabels('test.labels', labels, features?.shape[0], named?.length, issues);
+  if (!features || issues.length > 0) throw new ScionError('input', inFile(path, issues));
+  const { digest, model } = source;
+  return { path, digest, model, dim: features.shape[1]!, name, features, ...(numbers && { labels: numbers }) };
+}
+
+/**
+ * Writes a .safetensors feature file, all or nothing. Refuses whatever `readFeatureFile` would refuse, such as values
+ * that become infinite in float16.
+ * @throws ScionError with an issue for everything that is wrong
+ */
+export async function writeFeatureFile(
+  path: string,
+  content: FeatureContent,
+  dtype: 'float16' | 'float32' = 'float32',
+): Promise<void> {
+  if (!path.toLowerCase().endsWith('.safetensors')) {
+    throw usageError(path, 'feature files are written as .safetensors; end the name in .safetensors');
+  }
+  const convert = (t: Tensor<'float32'>, shape = t.shape): Tensor =>
+    (dtype === 'float32' ? tensor(dtype, shape, t.data) : fromFloat64(dtype, shape, toFloat64(t)));
+  const tensors: Record<string, Tensor> = {};
+  for (const split of splitNames) {
+    const found = content[split];
+    if (!found) continue;
+    tensors[`${split}.features`] = convert(found.features);
+    tensors[`${split}.labels`] = int64([found.labels.length], found.labels);
+  }
+  if (content.text) {
+    const [k, templates, ...d] = content.text.shape;
+    tensors['text.features'] = convert(content.text, templates === 1 ? [k!, ...d] : content.text.shape);
+  }
+  const { classNames, logitScale, model } = content;
+  const digest = ''; // of a file that is not there yet
+  interpret({ path, digest, tensors: new Map(Object.entries(tensors)), others: [], classNames, logitScale, model }, {});
+  await writeSafetensors(path, tensors, {
+    class_names: JSON.stringify(classNames),
+    logit_scale: String(logitScale),
+    ...(model !== undefined && { model }),
+  });
+}

@@ -1,0 +1,60 @@
+/** Layers as graph builders. Activations are matrices [rows, features]; rows are tokens or images. */
+import type { Value } from '../ir/graph.js';
+import * as b from '../ops/build.js';
+import type { Shape } from '../util/tensor.js';
+import { Module } from './module.js';
+import { type Parameter, bind } from './parameter.js';
+
+/** Makes the parameter of a layer from its name within the layer and its shape: from a file, or freshly drawn. */
+export type Weights = (name: string, shape: Shape) => Parameter;
+
+/** The weights of a child, below a name. */
+export const below = (weights: Weights, prefix: string): Weights => (name, shape) => weights(`${prefix}.${name}`, shape);
+
+/** `x Wᵀ + b`, W [out, in] as PyTorch stores it. */
+export class Linear extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter | undefined;
+
+  constructor(weights: Weights, readonly inFeatures: number, readonly outFeatures: number, bias = true) {
+    super();
+    this.weight = this.parameter('weight', weights('weight', [outFeatures, inFeatures]));
+    this.bias = bias ? this.parameter('bias', weights('bias', [outFeatures])) : undefined;
+  }
+
+  /** x [rows, in] → [rows, out] */
+  forward(x: Value): Value {
+    return b.gemm(x, bind(x.graph, this.weight), this.bias && bind(x.graph, this.bias), { transB: 1 });
+  }
+}
+
+export class LayerNorm extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+
+  constructor(weights: Weights, features: number, readonly epsilon = 1e-5) {
+    super();
+    this.weight = this.parameter('weight', weights('weight', [features]));
+    this.bias = this.parameter('bias', weights('bias', [features]));
+  }
+
+  forward(x: Value): Value {
+    return b.layerNormalization(x, bind(x.graph, this.weight), bind(x.graph, this.bias), this.epsilon);
+  }
+}
+
+/**
+ * Multi-head scaled dot-product attention over rows in sequence-first order (row = token · batch + image), so that
+ * heads are read in place by FusedMatMul's transBatch and only the result is transposed.
+ * q, k, v [tokens · batch, width] → [tokens · batch, width].
+ */
+export function attention(q: Value, k: Value, v: Value, shape: { tokens: number; batch: number; heads: number }): Value {
+  const { tokens, batch, heads } = shape;
+  const width = q.shape[1]!;
+  const split = (x: Value): Value => b.reshape(x, [-1, batch * heads, width / heads]); // [tokens, batch · heads, d]
+  const scores = b.fusedMatMul(split(q), split(k), {
+    alpha: 1 / Math.sqrt(width / heads), transBatchA: 1, transBatchB: 1, transB: 1,
+  }); // [batch · heads, tokens, tokens]
+  const mixed = b.fusedMatMul(b.softmax(scores), split(v), { transBatchB: 1 }); // [batch · heads, tokens, d]
+  return b.reshape(b.transpose(mixed, [1, 0, 2]), [tokens * batch, width]);
+}

@@ -1,0 +1,60 @@
+/** A tree of modules with named parameters; paths are those of the Hugging Face checkpoints. */
+import { assert } from '../util/errors.js';
+import type { Parameter } from './parameter.js';
+
+export abstract class Module {
+  private readonly parts = new Map<string, Module>();
+  private readonly own = new Map<string, Parameter>();
+
+  /** Adds a child; a dotted name (`layers.0`) is one child. */
+  protected child<M extends Module>(name: string, module: M): M {
+    assert(!this.parts.has(name), `two children named ${name}`);
+    this.parts.set(name, module);
+    return module;
+  }
+
+  /** The child of this name, whatever an adapter has put there. */
+  protected part<M extends Module>(name: string): M {
+    const module = this.parts.get(name);
+    assert(module, `no child named ${name}`);
+    return module as M;
+  }
+
+  /** Puts another module in the place of the one at `path`; it is handed the old one. */
+  replace(path: string, wrap: (old: Module) => Module): void {
+    for (const [name, module] of this.parts) {
+      if (path === name) {
+        this.parts.set(name, wrap(module));
+        return;
+      }
+      if (path.startsWith(`${name}.`)) return module.replace(path.slice(name.length + 1), wrap);
+    }
+    assert(false, `no module at ${path}`);
+  }
+
+  protected parameter(name: string, parameter: Parameter): Parameter {
+    assert(!this.own.has(name), `two parameters named ${name}`);
+    this.own.set(name, parameter);
+    parameter.name = name;
+    return parameter;
+  }
+
+  /** Every module below and this one, with its path. */
+  *modules(path = ''): Generator<[string, Module]> {
+    yield [path, this];
+    for (const [name, module] of this.parts) yield* module.modules(path === '' ? name : `${path}.${name}`);
+  }
+
+  /** Every parameter with its full name. */
+  *parameters(): Generator<[string, Parameter]> {
+    for (const [path, module] of this.modules()) {
+      for (const [name, p] of module.own) yield [path === '' ? name : `${path}.${name}`, p];
+    }
+  }
+
+  /** Gives every parameter its full name. The root calls it once the tree stands. */
+  named(): this {
+    for (const [name, p] of this.parameters()) p.name = name;
+    return this;
+  }
+}

@@ -1,0 +1,64 @@
+/** Named values of a module: trained, frozen in memory, or frozen in a file. */
+import type { ExternalData, Graph, InputRole, Value } from '../ir/graph.js';
+import { cast } from '../ops/build.js';
+import type { Random } from '../util/random.js';
+import { type DType, type Shape, type Tensor, float32, numel } from '../util/tensor.js';
+
+/** Draws the first value of a parameter. */
+export type Init = (shape: Shape, random: Random) => Tensor<'float32'>;
+
+export const init = {
+  zeros: ((shape) => float32(shape, new Float32Array(numel(shape)))) satisfies Init,
+  constant: (value: number): Init => (shape) => float32(shape, new Float32Array(numel(shape)).fill(value)),
+  normal: (std: number): Init => (shape, r) => float32(shape, Float32Array.from({ length: numel(shape) }, () => r.normal() * std)),
+  uniform: (bound: number): Init => (shape, r) =>
+    float32(shape, Float32Array.from({ length: numel(shape) }, () => r.uniform(-bound, bound))),
+  /** PyTorch's default of a linear layer, `kaiming_uniform(a = √5)`: U(-1/√fan_in, 1/√fan_in), fan_in the last axis. */
+  linear: ((shape, r) => init.uniform(1 / Math.sqrt(shape.at(-1)!))(shape, r)) as Init,
+} as const;
+
+/**
+ * Where a parameter's value comes from.
+ * - `trained`: an input that the optimizer updates; starts from `init`.
+ * - `frozen`: an input that never changes; what depends on such values alone is computed once.
+ * - `setting`: a small input that no optimizer touches but that may be set anew between runs (a searched α).
+ * - `external`: bytes in a file, read by ONNX Runtime itself; float16 and bfloat16 are cast to float32.
+ */
+export type Origin =
+  | { kind: 'trained'; init: Init }
+  | { kind: 'frozen'; value: Tensor }
+  | { kind: 'setting'; value: Tensor }
+  | { kind: 'external'; data: ExternalData; dtype: DType };
+
+export class Parameter {
+  /** The full name in the module tree, as in the checkpoint; set by `Module.parameter` and its parents. */
+  name = '';
+  constructor(readonly shape: Shape, readonly origin: Origin) {}
+}
+
+export const trained = (shape: Shape, initial: Init): Parameter => new Parameter(shape, { kind: 'trained', init: initial });
+export const frozen = (value: Tensor): Parameter => new Parameter(value.shape, { kind: 'frozen', value });
+export const setting = (value: number): Parameter => new Parameter([], { kind: 'setting', value: float32([], [value]) });
+
+const bindings = new WeakMap<Graph, Map<Parameter, Value>>();
+const roles: Record<Exclude<Origin['kind'], 'external'>, InputRole> = { trained: 'state', setting: 'state', frozen: 'frozen' };
+
+/** The value of a parameter in a graph; the input or constant is made at the first use. */
+export function bind(graph: Graph, parameter: Parameter): Value {
+  const bound = bindings.get(graph) ?? new Map<Parameter, Value>();
+  bindings.set(graph, bound);
+  let value = bound.get(parameter);
+  if (!value) {
+    const { origin, name, shape } = parameter;
+    value = origin.kind === 'external'
+      ? cast(graph.external(name, { dtype: origin.dtype, shape }, origin.data), 'float32')
+      : graph.input(name, 'value' in origin ? origin.value.dtype : 'float32', shape, roles[origin.kind]);
+    bound.set(parameter, value);
+  }
+  return value;
+}
+
+/** The parameters that a graph uses, with their values there. */
+export function boundParameters(graph: Graph): ReadonlyMap<Parameter, Value> {
+  return bindings.get(graph) ?? new Map<Parameter, Value>();
+}

@@ -1,0 +1,109 @@
+/** Transformer encoder blocks with the names of Hugging Face's CLIP and ViT layers. */
+import type { Value } from '../ir/graph.js';
+import * as b from '../ops/build.js';
+import { LayerNorm, Linear, type Weights, attention, below } from './layers.js';
+import { Module } from './module.js';
+
+export interface EncoderConfig {
+  hidden_size: number;
+  intermediate_size: number;
+  num_hidden_layers: number;
+  num_attention_heads: number;
+  hidden_act: keyof typeof activations;
+  layer_norm_eps: number;
+}
+
+export const activations = {
+  gelu: (x: Value) => b.gelu(x),
+  gelu_new: (x: Value) => b.gelu(x, 'tanh'),
+  gelu_pytorch_tanh: (x: Value) => b.gelu(x, 'tanh'),
+  quick_gelu: (x: Value) => b.quickGelu(x),
+  relu: b.relu,
+} as const;
+
+/** What stands where a linear layer stood: the layer itself or an adapted one. */
+export interface Projection extends Module {
+  forward(x: Value): Value;
+}
+
+class SelfAttention extends Module {
+  constructor(weights: Weights, private readonly config: EncoderConfig) {
+    super();
+    for (const name of ['q_proj', 'k_proj', 'v_proj', 'out_proj']) {
+      this.child(name, new Linear(below(weights, name), config.hidden_size, config.hidden_size));
+    }
+  }
+
+  /** x [tokens · batch, width], row = token · batch + image */
+  forward(x: Value, tokens: number, batch: number): Value {
+    const project = (name: string, v: Value): Value =>
+      v.graph.within(name, () => this.part<Projection>(name).forward(v));
+    const mixed = attention(project('q_proj', x), project('k_proj', x), project('v_proj', x), {
+      tokens, batch, heads: this.config.num_attention_heads,
+    });
+    return project('out_proj', mixed);
+  }
+}
+
+class Mlp extends Module {
+  constructor(weights: Weights, private readonly config: EncoderConfig) {
+    super();
+    this.child('fc1', new Linear(below(weights, 'fc1'), config.hidden_size, config.intermediate_size));
+    this.child('fc2', new Linear(below(weights, 'fc2'), config.intermediate_size, config.hidden_size));
+  }
+
+  forward(x: Value): Value {
+    const hidden = x.graph.within('fc1', () => this.part<Projection>('fc1').forward(x));
+    const active = activations[this.config.hidden_act](hidden);
+    return x.graph.within('fc2', () => this.part<Projection>('fc2').forward(active));
+  }
+}
+
+/** Pre-norm: `x + attention(norm x)`, then `x + mlp(norm x)`. */
+export class EncoderLayer extends Module {
+  private readonly norm1: LayerNorm;
+  private readonly norm2: LayerNorm;
+  private readonly attn: SelfAttention;
+  private readonly mlp: Mlp;
+
+  constructor(weights: Weights, config: EncoderConfig) {
+    super();
+    const norm = (name: string): LayerNorm =>
+      this.child(name, new LayerNorm(below(weights, name), config.hidden_size, config.layer_norm_eps));
+    this.norm1 = norm('layer_norm1');
+    this.attn = this.child('self_attn', new SelfAttention(below(weights, 'self_attn'), config));
+    this.norm2 = norm('layer_norm2');
+    this.mlp = this.child('mlp', new Mlp(below(weights, 'mlp'), config));
+  }
+
+  forward(x: Value, tokens: number, batch: number): Value {
+    const { graph } = x;
+    const mixed = graph.within('self_attn', () => this.attn.forward(this.norm1.forward(x), tokens, batch));
+    const attended = b.add(x, mixed);
+    return b.add(attended, graph.within('mlp', () => this.mlp.forward(this.norm2.forward(attended))));
+  }
+}
+
+/** A stack of layers under `layers.0`, `layers.1`, … */
+export class Encoder extends Module {
+  private readonly layers: EncoderLayer[];
+
+  constructor(weights: Weights, config: EncoderConfig) {
+    super();
+    this.layers = Array.from({ length: config.num_hidden_layers }, (_, i) =>
+      this.child(`layers.${i}`, new EncoderLayer(below(weights, `layers.${i}`), config)));
+  }
+
+  /**
+   * x [batch, tokens, width] → [tokens, batch, width]: inside, rows are in sequence-first order, in which attention
+   * reads its heads without transposes.
+   */
+  forward(x: Value): Value {
+    const [batch, tokens, width] = x.shape as [number, number, number];
+    let rows = b.reshape(b.transpose(x, [1, 0, 2]), [tokens * batch, width]);
+    this.layers.forEach((layer, i) => {
+      rows = x.graph.within(`layers.${i}`, () => layer.forward(rows, tokens, batch));
+    });
+    return b.reshape(rows, [tokens, batch, width]);
+  }
+}
