@@ -1,4 +1,6 @@
 /** Safetensors files on disk. The header can be read alone, since ONNX external data needs only the byte ranges. */
+import { realpath } from 'node:fs/promises';
+import { sep } from 'node:path';
 import { inputError } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
 import { readAt, withFile, writeAtomically } from './files.js';
@@ -8,6 +10,7 @@ import type { Safetensors, SafetensorsHeader } from './safetensors.js';
 
 /** A file whose header has been read and checked; its data stay on the disk. */
 export interface SafetensorsFile extends SafetensorsHeader {
+  /** Absolute, links resolved: ONNX Runtime refuses external data behind a link that leaves the model's folder. */
   readonly path: string;
 }
 
@@ -19,7 +22,7 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsFi
   return withFile(path, async (file, bytes) => {
     const prefix = await readAt(file, 0, Math.min(prefixBytes, bytes), path);
     const header = await readAt(file, prefixBytes, headerBytes(prefix, bytes, path), path);
-    return { path, ...parseSafetensorsHeader(header, bytes, path) };
+    return { path: (await realpath(path)).replaceAll(sep, '/'), ...parseSafetensorsHeader(header, bytes, path) };
   });
 }
 

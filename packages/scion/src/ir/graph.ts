@@ -92,7 +92,7 @@ export class Graph {
   add<T extends OpType>(
     op: T, inputs: readonly Value[], attributes: OpAttributes[T], types: readonly TypeInfo[],
   ): readonly Value[] {
-    const key = `${op}(${inputs.map((v) => v.id).join()})${JSON.stringify(attributes)}`;
+    const key = `${op}(${inputs.map((v) => v.id).join()})${JSON.stringify(attributes, exactNumbers)}`;
     const found = this.known.get(key);
     if (found) return found;
     for (const v of inputs) assert(v.graph === this, `${op} mixes values of two graphs`);
@@ -138,6 +138,11 @@ function exact(x: number | bigint): string {
   return Object.is(x, -0) ? '-0' : String(x);
 }
 
+/** JSON writes infinities and NaN as null, and -0 as 0. */
+function exactNumbers(_: string, x: unknown): unknown {
+  return typeof x === 'number' && (!Number.isFinite(x) || x === 0) ? `number ${exact(x)}` : x;
+}
+
 /** The node that computes a value; undefined for inputs and constants. */
 export function producer(value: Value): Node | undefined {
   return value.source.kind === 'node' ? value.source.node : undefined;
@@ -146,4 +151,19 @@ export function producer(value: Value): Node | undefined {
 /** The in-memory content of a constant; undefined for anything else, external data included. */
 export function constantData(value: Value): Tensor | undefined {
   return value.source.kind === 'constant' && 'data' in value.source.data ? value.source.data : undefined;
+}
+
+/** The nodes that outputs depend on. */
+export function liveNodes(graph: Graph): Set<Node> {
+  const live = new Set<Node>();
+  const visit = (v: Value): void => {
+    const stack = [v];
+    for (let top = stack.pop(); top; top = stack.pop()) {
+      if (top.source.kind !== 'node' || live.has(top.source.node)) continue;
+      live.add(top.source.node);
+      stack.push(...top.source.node.inputs);
+    }
+  };
+  for (const v of graph.outputs.values()) visit(v);
+  return live;
 }

@@ -4,7 +4,10 @@ import { byteSize, numel } from '../util/tensor.js';
 import type { Graph, Value } from './graph.js';
 import { printType, valueName } from './print.js';
 
-/** Throws on a value used before it is computed, a foreign value, or an external range of the wrong size. */
+/**
+ * Throws on a value used before it is computed, a foreign value, a name given twice, or an external range
+ * of the wrong size.
+ */
 export function verifyGraph(graph: Graph): void {
   const defined = new Set<Value>([...graph.inputs, ...graph.constants]);
   for (const v of graph.constants) {
@@ -20,5 +23,9 @@ export function verifyGraph(graph: Graph): void {
     }
     for (const v of node.outputs) defined.add(v);
   }
-  for (const [name, v] of graph.outputs) assert(defined.has(v), `output ${name} is not computed`);
+  const leaves = new Map([...graph.inputs, ...graph.constants].map((v) => [valueName(v), v]));
+  for (const [name, v] of graph.outputs) {
+    assert(defined.has(v), `output ${name} is not computed`);
+    assert((leaves.get(name) ?? v) === v, `output ${name} has the name of an input or constant`);
+  }
 }

@@ -1,9 +1,10 @@
 /** Writes a graph as an ONNX model: opset 21 and `com.microsoft` 1, weights in files referenced as external data. */
 import { create, toBinary } from '@bufbuild/protobuf';
-import type { Graph, Node, TypeInfo, Value } from '../ir/graph.js';
+import { type Graph, type Node, type TypeInfo, type Value, liveNodes } from '../ir/graph.js';
 import { valueName } from '../ir/print.js';
 import { verifyGraph } from '../ir/verify.js';
 import { opDef } from '../ops/table.js';
+import { assert } from '../util/errors.js';
 import { type DType, bytesOf, fromFloat64, int64 } from '../util/tensor.js';
 import type { Tensor } from '../util/tensor.js';
 import {
@@ -29,7 +30,8 @@ export interface OnnxModel {
 export function encodeModel(graph: Graph, name = 'scion'): OnnxModel {
   verifyGraph(graph);
   const folder = commonFolder(graph);
-  const used = new Set([...graph.nodes.flatMap((n) => n.inputs), ...graph.outputs.values()]);
+  const live = liveNodes(graph);
+  const used = new Set([...[...live].flatMap((n) => n.inputs), ...graph.outputs.values()]);
   const names = new Map<Value, string>();
   for (const [output, v] of graph.outputs) if (v.source.kind === 'node' && !names.has(v)) names.set(v, output);
   const nameOf = (v: Value): string => names.get(v) ?? valueName(v).replace('%', 'v');
@@ -38,7 +40,7 @@ export function encodeModel(graph: Graph, name = 'scion'): OnnxModel {
     if (!extra.some((t) => t.name === key)) extra.push(tensorProto(key, data));
     return key;
   };
-  const nodes = graph.nodes.map((node) => encodeNode(node, nameOf, used, inline));
+  const nodes = graph.nodes.filter((n) => live.has(n)).map((node) => encodeNode(node, nameOf, used, inline));
   // an output that is an input, a constant or known under another name already
   for (const [output, v] of graph.outputs) {
     if (nameOf(v) !== output) {
@@ -128,7 +130,7 @@ function constantProto(v: Value, folder: string | undefined): TensorProto {
   if (v.source.kind !== 'constant') throw new Error('not a constant');
   const { data, name } = v.source;
   if (!('path' in data)) return tensorProto(name, data);
-  const location = data.path.slice(folder!.length + 1);
+  const location = data.path.slice(folder!.length);
   return create(TensorProtoSchema, {
     name,
     dataType: onnxTypes[v.dtype],
@@ -142,11 +144,20 @@ function constantProto(v: Value, folder: string | undefined): TensorProto {
   });
 }
 
-/** The deepest folder that holds every external file; ONNX Runtime takes one folder and no `..`. */
+/**
+ * The deepest folder that holds every external file, with a slash at its end; ONNX Runtime takes one folder and no
+ * location that leads out of it, so paths are absolute and without `..`.
+ */
 function commonFolder(graph: Graph): string | undefined {
   const folders = graph.constants.flatMap((v) =>
     v.source.kind === 'constant' && 'path' in v.source.data ? [v.source.data.path.split('/').slice(0, -1)] : []);
   if (folders.length === 0) return undefined;
-  return folders.reduce((a, c) => a.slice(0, a.findIndex((part, i) => part !== c[i]) < 0
-    ? a.length : a.findIndex((part, i) => part !== c[i]))).join('/');
+  for (const parts of folders) {
+    assert((parts[0] === '' || /^[A-Z]:$/i.test(parts[0]!)) && !parts.includes('..') && !parts.includes('.'),
+      `external data in ${parts.join('/')}, expected an absolute path without . and ..`);
+  }
+  return `${folders.reduce((a, c) => {
+    const fork = a.findIndex((part, i) => part !== c[i]);
+    return fork < 0 ? a : a.slice(0, fork);
+  }).join('/')}/`;
 }

@@ -164,9 +164,13 @@ export function logSoftmax(x: Value, axis = -1): Value {
 
 /** All axes where none are given. */
 const reduction = <T extends 'ReduceSum' | 'ReduceMean' | 'ReduceMax' | 'ReduceMin' | 'ReduceSumSquare'>(op: T) =>
-  (x: Value, axes?: readonly number[], keepdims: 0 | 1 = 0): Value => one(op, [x], {
-    axes: (axes ?? x.shape.map((_, i) => i)).map((a) => normalAxis(a, x.shape.length)), keepdims,
-  } as unknown as OpAttributes[T]);
+  (x: Value, axes: readonly number[] = x.shape.map((_, i) => i), keepdims: 0 | 1 = 0): Value => {
+    // ONNX takes an empty list for "all axes"
+    if (axes.length === 0) return op === 'ReduceSumSquare' ? mul(x, x) : x;
+    return one(op, [x], {
+      axes: axes.map((a) => normalAxis(a, x.shape.length)), keepdims,
+    } as unknown as OpAttributes[T]);
+  };
 export const reduceSum = reduction('ReduceSum');
 export const reduceMean = reduction('ReduceMean');
 export const reduceMax = reduction('ReduceMax');

@@ -6,7 +6,8 @@ import * as b from './build.js';
 
 /** Rows (the last axis) divided by their L2 norm; a zero row stays zero. */
 export function l2Normalize(x: Value, epsilon = 1e-12): Value {
-  return b.div(x, b.maximum(b.sqrt(b.reduceSumSquare(x, [x.shape.length - 1], 1)), epsilon));
+  // the bound stands inside the root, whose derivative at 0 is infinite
+  return b.div(x, b.sqrt(b.maximum(b.reduceSumSquare(x, [x.shape.length - 1], 1), epsilon * epsilon)));
 }
 
 /** [..., n] indices as [..., n, depth] ones and zeros of the dtype of `like`. */

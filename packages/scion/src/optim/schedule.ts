@@ -9,9 +9,9 @@ export type ScheduleName = keyof typeof schedules;
 
 /**
  * The factor on the learning rate of step `step` (from 0): during warm-up `(step + 1) / warmup`, afterwards the
- * schedule at `(step - warmup) / (total - warmup)`.
+ * schedule at `(step - warmup) / (total - warmup)`, which stays at 1 beyond the last step.
  */
 export function scheduleFactor(name: ScheduleName, step: number, total: number, warmup = 0): number {
   if (step < warmup) return (step + 1) / warmup;
-  return schedules[name]((step - warmup) / Math.max(1, total - warmup));
+  return schedules[name](Math.min(1, (step - warmup) / Math.max(1, total - warmup)));
 }

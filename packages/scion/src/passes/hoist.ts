@@ -1,7 +1,7 @@
 /** Splits off what does not change from step to step, to be computed once before training. */
-import { Graph, type Node, type Value } from '../ir/graph.js';
+import { Graph, type Node, type Value, liveNodes } from '../ir/graph.js';
 import { assert } from '../util/errors.js';
-import { copyLeaf, liveNodes } from './rewrite.js';
+import { copyLeaf } from './rewrite.js';
 
 export interface Hoisted {
   /** Computes the frozen values; undefined where there is nothing to compute. */

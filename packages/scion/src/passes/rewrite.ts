@@ -1,31 +1,18 @@
 /** The one way in which passes change a graph: it is rebuilt node by node, dead nodes left out. */
-import { Graph, type Node, type Value } from '../ir/graph.js';
+import { Graph, type Node, type Value, liveNodes } from '../ir/graph.js';
 import { apply } from '../ops/build.js';
 
 /** Gives the values that replace a node's outputs, built in the new graph; undefined copies the node. */
 export type Rule = (node: Node, inputs: readonly Value[]) => readonly Value[] | undefined;
-
-/** The nodes that outputs depend on. */
-export function liveNodes(graph: Graph): Set<Node> {
-  const live = new Set<Node>();
-  const visit = (v: Value): void => {
-    const stack = [v];
-    for (let top = stack.pop(); top; top = stack.pop()) {
-      if (top.source.kind !== 'node' || live.has(top.source.node)) continue;
-      live.add(top.source.node);
-      stack.push(...top.source.node.inputs);
-    }
-  };
-  for (const v of graph.outputs.values()) visit(v);
-  return live;
-}
 
 /** Copies an input or a constant of another graph. */
 export function copyLeaf(v: Value, to: Graph): Value {
   if (v.source.kind === 'input') return to.input(v.source.name, v.dtype, v.shape, v.source.role);
   if (v.source.kind !== 'constant') throw new Error('not a leaf');
   const { data, name } = v.source;
-  return 'path' in data ? to.external(name, v, data) : to.constant(data, data.data.length > 16 ? name : undefined);
+  if ('path' in data) return to.external(name, v, data);
+  // a name that a graph gave by itself is given anew, since values are numbered differently there
+  return to.constant(data, data.data.length > 16 && !/^constant_\d+$/.test(name) ? name : undefined);
 }
 
 /** Rebuilds a graph under a rule. Inputs that nothing depends on disappear. */

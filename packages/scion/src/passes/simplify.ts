@@ -2,6 +2,7 @@
 import { type Graph, type Node, type Value, constantData, producer } from '../ir/graph.js';
 import type { OpAttributes, OpType } from '../ir/op-types.js';
 import * as b from '../ops/build.js';
+import { isFloat } from '../ops/elementwise.js';
 import { evaluateGraph } from '../ops/evaluate.js';
 import { Graph as NewGraph } from '../ir/graph.js';
 import { apply } from '../ops/build.js';
@@ -17,9 +18,12 @@ const is = <T extends OpType>(v: Value, op: T): Node<T> | undefined => {
 function uniform(v: Value): number | undefined {
   const expanded = is(v, 'Expand');
   const data = constantData(expanded ? expanded.inputs[0]! : v);
-  if (!data || data.data.length !== 1 || !/float/.test(data.dtype)) return undefined;
+  if (!data || data.data.length !== 1 || !isFloat(data)) return undefined;
   return toFloat64(data)[0];
 }
+
+/** Whether float32 holds a product of constant factors: neither one that overflows nor one that vanishes. */
+const holds = (factor: number): boolean => Number.isFinite(Math.fround(factor)) && Math.abs(factor) >= 2 ** -126;
 
 /** Elementwise ops broadcast by themselves: an expanded operand is used as it was, where the shape stays the same. */
 function unexpand(node: Node, inputs: readonly Value[]): readonly Value[] | undefined {
@@ -42,8 +46,14 @@ function scaled(v: Value): { value: Value; factor: number } | undefined {
 
 type Product = OpAttributes['FusedMatMul'];
 
+/** How often a value is read, outputs of the graph included. */
+function uses(v: Value): number {
+  return [...v.graph.nodes.flatMap((n) => n.inputs), ...v.graph.outputs.values()].filter((u) => u === v).length;
+}
+
 /** A product of any kind as FusedMatMul's attributes. */
 function product(node: Node): Product | undefined {
+  if (!isFloat(node.outputs[0]!)) return undefined; // FusedMatMul takes nothing else
   const none = { alpha: 1, transA: 0, transB: 0, transBatchA: 0, transBatchB: 0 } as const;
   if (node.op === 'MatMul') return none;
   return node.op === 'FusedMatMul' ? (node.attributes as Product) : undefined;
@@ -57,10 +67,12 @@ const rules: Partial<Record<OpType, Rule>> = {
     if (factor !== undefined && sameShape(rest.shape, node.outputs[0]!.shape)) {
       if (factor === 1) return [rest]; // x · 1 = x
       const inner = scaled(rest);
-      if (inner) return [b.mul(inner.value, inner.factor * factor)]; // (x · a) · b = x · (a b)
+      const chain = inner && inner.factor * factor;
+      if (chain !== undefined && holds(chain)) return [b.mul(inner!.value, chain)]; // (x · a) · b = x · (a b)
       const fused = producer(rest);
       const attributes = fused && product(fused);
-      if (attributes) { // (A B) · a = a A B, free inside the product
+      // (A B) · a = a A B, free inside the product, unless A B is computed for others too
+      if (attributes && holds(attributes.alpha * factor) && uses(node.inputs[rest === x ? 0 : 1]!) === 1) {
         return [b.fusedMatMul(fused.inputs[0]!, fused.inputs[1]!, { ...attributes, alpha: attributes.alpha * factor })];
       }
     }
@@ -68,7 +80,7 @@ const rules: Partial<Record<OpType, Rule>> = {
   },
   Div: (node, inputs) => {
     const factor = uniform(inputs[1]!);
-    return factor !== undefined && factor !== 0 && sameShape(inputs[0]!.shape, node.outputs[0]!.shape)
+    return factor !== undefined && holds(1 / factor) && sameShape(inputs[0]!.shape, node.outputs[0]!.shape)
       ? [b.mul(inputs[0]!, 1 / factor)] // x / a = x · (1/a)
       : unexpand(node, inputs);
   },
@@ -105,8 +117,8 @@ const rules: Partial<Record<OpType, Rule>> = {
 
 /** A matrix product reads a transposed operand in place. */
 function absorbTransposes(node: Node, inputs: readonly Value[]): readonly Value[] | undefined {
-  const attributes = product(node)!;
-  if (attributes.transBatchA || attributes.transBatchB) return undefined;
+  const attributes = product(node);
+  if (!attributes || attributes.transBatchA || attributes.transBatchB) return undefined;
   const flags = { ...attributes };
   const operands = inputs.map((v, i) => {
     const inner = is(v, 'Transpose');
@@ -132,6 +144,11 @@ function fold(node: Node, inputs: readonly Value[]): readonly Value[] | undefine
   const outputs = apply(node.op, inputs.map((v) => small.constant(constantData(v)!)), node.attributes);
   outputs.forEach((v, i) => small.output(String(i), v));
   const values = evaluateGraph(small, {});
+  // doubles are exact up to 2^53 only; an integer division by 0 is no number at all
+  const exact = (v: Value, data: Float64Array): boolean =>
+    v.dtype !== 'int64' || data.every((x) => Number.isSafeInteger(Math.trunc(x)));
+  if (!inputs.every((v) => exact(v, toFloat64(constantData(v)!)))) return undefined;
+  if (!outputs.every((v, i) => exact(v, values[i]!.data))) return undefined;
   const graph = inputs[0]!.graph;
   return node.outputs.map((v, i) => graph.constant(fromFloat64(v.dtype, v.shape, values[String(i)]!.data)));
 }

@@ -28,7 +28,7 @@ export function nodeRuntime(): Runtime {
   });
   const fail = (error: Error): void => {
     failure ??= error;
-    for (const call of [...pending.keys()]) settle(call)?.reject(error);
+    for (const call of [...pending.keys()]) settle(call)?.reject(failure);
   };
   worker.on('error', fail);
   worker.on('exit', (code) => fail(new Error(`the inference thread ended (code ${code})`)));
@@ -36,9 +36,9 @@ export function nodeRuntime(): Runtime {
   const request = <T>(kind: string, message: object): Promise<T> => new Promise((resolve, reject) => {
     if (failure) return reject(failure);
     const call = calls++;
+    worker.postMessage({ kind, call, ...message }); // first, since it throws on what cannot be cloned
     pending.set(call, { resolve: resolve as (value: unknown) => void, reject });
     worker.ref();
-    worker.postMessage({ kind, call, ...message });
   });
 
   return {
@@ -46,7 +46,7 @@ export function nodeRuntime(): Runtime {
       const id = sessions++;
       await request<void>('load', { id, bytes: compact(model.bytes), folder: model.folder, options });
       let released = false;
-      const ask = <T>(kind: string, message: object): Promise<T> => {
+      const ask = async <T>(kind: string, message: object): Promise<T> => {
         assert(!released, 'a released session is used');
         return request<T>(kind, { id, ...message });
       };

@@ -36,8 +36,7 @@ export interface TrainingProgram extends Program {
 
 /** Runs all passes over a built graph. */
 export function optimise(graph: Graph): Hoisted {
-  const { prologue, step } = hoistFrozen(simplify(attentionGrad(simplify(graph))));
-  return { prologue, step };
+  return hoistFrozen(simplify(attentionGrad(simplify(graph))));
 }
 
 /** A program without gradients; outputs by name. */
@@ -49,6 +48,18 @@ export function compileInference(build: (graph: Graph) => Readonly<Record<string
 
 function usedParameters(graph: Graph): Parameter[] {
   return [...boundParameters(graph).keys()].filter((p) => p.origin.kind !== 'external');
+}
+
+/** A loss and its gradients as outputs `loss` and `grad.<parameter>`, for solvers that run outside of the graph. */
+export function compileObjective(build: (graph: Graph) => Value): Program & { trained: readonly Parameter[] } {
+  const graph = new Graph();
+  const loss = build(graph);
+  const parameters = usedParameters(graph);
+  const trained = parameters.filter((p) => p.origin.kind === 'trained');
+  const bound = boundParameters(graph);
+  graph.output('loss', loss);
+  gradients(loss, trained.map((p) => bound.get(p)!)).forEach((g, i) => graph.output(`grad.${trained[i]!.name}`, g));
+  return { ...optimise(graph), parameters, trained };
 }
 
 /**

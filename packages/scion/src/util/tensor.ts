@@ -128,8 +128,8 @@ function roundHalfEven(x: number): number {
 /** Any numeric tensor as doubles (int64 beyond 2^53 loses its low bits). */
 export function toFloat64(t: Tensor): Float64Array {
   switch (t.dtype) {
-    case 'float16': return Float64Array.from(t.data as Uint16Array, fromFloat16);
-    case 'bfloat16': return Float64Array.from(t.data as Uint16Array, fromBfloat16);
+    case 'float16':
+    case 'bfloat16': return new Float64Array(toFloat32(t).data);
     case 'int64':
     case 'uint64': return Float64Array.from(t.data as BigInt64Array, Number);
     default: return Float64Array.from(t.data as Float32Array);
@@ -139,7 +139,26 @@ export function toFloat64(t: Tensor): Float64Array {
 /** Any numeric tensor as float32; a float32 tensor is returned as it is. */
 export function toFloat32(t: Tensor): Tensor<'float32'> {
   if (t.dtype === 'float32') return t as Tensor<'float32'>;
-  return tensor('float32', t.shape, Float32Array.from(toFloat64(t)));
+  if (t.dtype === 'float16') return tensor('float32', t.shape, widenFloat16(t.data as Uint16Array));
+  if (t.dtype === 'bfloat16') return tensor('float32', t.shape, widenBfloat16(t.data as Uint16Array));
+  return tensor('float32', t.shape, new Float32Array(toFloat64(t)));
+}
+
+let halves: Float32Array | undefined;
+
+/** By a table of all bit patterns, which is made at the first use. */
+function widenFloat16(bits: Uint16Array): Float32Array {
+  halves ??= Float32Array.from({ length: 2 ** 16 }, (_, pattern) => fromFloat16(pattern));
+  const out = new Float32Array(bits.length);
+  for (let i = 0; i < bits.length; i++) out[i] = halves[bits[i]!]!;
+  return out;
+}
+
+/** The bits of a bfloat16 are the upper half of a float32's. */
+function widenBfloat16(bits: Uint16Array): Float32Array {
+  const out = new Uint32Array(bits.length);
+  for (let i = 0; i < bits.length; i++) out[i] = bits[i]! << 16;
+  return new Float32Array(out.buffer);
 }
 
 /** Doubles as a tensor of `dtype` (integers truncate, bool is "not zero"). */

@@ -1,0 +1,19 @@
+/** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
+export { type ComparisonCell, type ComparisonResult, type CompareOptions, compare } from './trainer/compare.js';
+export { type ProgramDescription, describeRecipe, describeRun } from './trainer/describe.js';
+export type { Checkpoint, Metric, Score } from './trainer/fit.js';
+export { type FileParity, type TensorParity, checkParity, tolerance as parityTolerance } from './trainer/parity.js';
+export { type ComparisonInput, type RecipeInput, resolveComparison, resolveRecipe } from './trainer/recipe.js';
+export { type Prediction, type Run, loadRun } from './trainer/run.js';
+export { type RunInfo } from './trainer/run-info.js';
+export { type TrainOptions, environment, resume, train, version } from './trainer/train.js';
+export { type ClassificationReport } from './tasks/classification.js';
+export {
+  type FeatureContent, type FeatureFile, type PredictionFeatures, type Split, readFeatureFile, readPredictionFeatures,
+  writeFeatureFile,
+} from './data/feature-file.js';
+export { type FeatureMethod, getMethod, methodNames } from './peft/index.js';
+export { type Issue, ScionError, inputError, ioError, usageError } from './util/errors.js';
+export { type Tensor, float32, int64, tensor } from './util/tensor.js';
+export { nodeRuntime } from './runtime/node.js';
+export { writeAtomically } from './formats/files.js';

@@ -1,0 +1,98 @@
+/** Methods that adapt a classifier on frozen image and text features; images and backbone are not touched. */
+import type { z } from 'zod';
+import type { Value } from '../ir/graph.js';
+import { Module } from '../nn/module.js';
+import { type Tensor, float32 } from '../util/tensor.js';
+
+/** What a method may build on. All of it is stored in the run folder, so that a run can be rebuilt anywhere. */
+export interface FeatureInputs {
+  /** [K, templates, d], as the backbone gives them; absent where the features come without words. */
+  text?: Tensor<'float32'>;
+  /** Features [N, d] and labels [N] of the few-shot training images, N ≥ 1 per class. */
+  support: { features: Tensor<'float32'>; labels: Int32Array };
+  classes: number;
+  dim: number;
+  /** exp(logit_scale) of the backbone. */
+  logitScale: number;
+}
+
+/** A classifier over features with the method's trained values. */
+export abstract class FeatureModule extends Module {
+  constructor(readonly inputs: FeatureInputs) {
+    super();
+  }
+
+  /** features [B, d] as the backbone gives them → logits [B, K]. */
+  abstract logits(features: Value): Value;
+
+  /** A scalar added to the loss, for methods whose objective has one. */
+  penalty?(features: Value): Value;
+}
+
+/** The published training of a method; every value can be set in the recipe. */
+export interface TrainingDefaults {
+  optimizer: 'adam' | 'adamw' | 'sgd' | 'lbfgs';
+  lr: number;
+  eps?: number;
+  weight_decay?: number;
+  epochs: number;
+  batch_size: number;
+  schedule: 'constant' | 'linear' | 'cosine';
+}
+
+/** Hyper-parameters that are chosen on validation data. */
+export interface Search {
+  /** `evaluate`: values of settings, tried without training again. `train`: one training for each combination. */
+  when: 'evaluate' | 'train';
+  /** Whether the published protocol searches; otherwise only on request. */
+  published: boolean;
+  grid: Readonly<Record<string, readonly number[]>>;
+}
+
+export interface FeatureMethod<S extends z.ZodObject = z.ZodObject> {
+  name: string;
+  title: string;
+  paper?: string;
+  /** One sentence: what is trained and how it enters the logits. */
+  summary: string;
+  /** Whether text features are needed. */
+  needsText: boolean;
+  /** Hyper-parameters with their published defaults. */
+  config: S;
+  /** Absent for methods that train nothing. */
+  training?: TrainingDefaults;
+  search?: Search;
+  create(inputs: FeatureInputs, config: z.output<S>): FeatureModule;
+}
+
+/** Mean over the templates: [K, templates, d] → [K, d]. Computed in double precision. */
+export function classTexts(text: Tensor<'float32'>): Tensor<'float32'> {
+  const [classes, templates, dim] = text.shape as [number, number, number];
+  const out = new Float64Array(classes * dim);
+  text.data.forEach((v, i) => { out[Math.floor(i / (templates * dim)) * dim + (i % dim)]! += v / templates; });
+  return float32([classes, dim], out);
+}
+
+/** Mean of the support rows of each class: [N, d] → [K, d]. */
+export function classMeans({ support, classes, dim }: FeatureInputs): Tensor<'float32'> {
+  const sums = new Float64Array(classes * dim);
+  const counts = new Float64Array(classes);
+  support.labels.forEach((label, row) => {
+    counts[label]!++;
+    for (let i = 0; i < dim; i++) sums[label * dim + i]! += support.features.data[row * dim + i]!;
+  });
+  return float32([classes, dim], sums.map((v, i) => v / Math.max(1, counts[Math.floor(i / dim)]!)));
+}
+
+/** Rows divided by their L2 norm, on the host. */
+export function normaliseRows(t: Tensor<'float32'>): Tensor<'float32'> {
+  const dim = t.shape.at(-1)!;
+  const out = Float32Array.from(t.data);
+  for (let row = 0; row < out.length; row += dim) {
+    let sum = 0;
+    for (let i = row; i < row + dim; i++) sum += out[i]! * out[i]!;
+    const norm = Math.sqrt(sum) || 1;
+    for (let i = row; i < row + dim; i++) out[i]! /= norm;
+  }
+  return float32(t.shape, out);
+}

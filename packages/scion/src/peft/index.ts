@@ -1,0 +1,24 @@
+/** The methods that Scion has. */
+import { clipAdapter } from './clip-adapter/index.js';
+import { graphAdapterParity } from './graph-adapter/parity.js';
+import { graphAdapter } from './graph-adapter/index.js';
+import { linearProbe } from './linear-probe/index.js';
+import type { ParityCheck } from './parity.js';
+import { registerMethod } from './registry.js';
+import { taskRes } from './taskres/index.js';
+import { tipAdapter, tipAdapterF } from './tip-adapter/index.js';
+import { zeroShot } from './zero-shot/index.js';
+
+registerMethod(zeroShot);
+registerMethod(linearProbe);
+registerMethod(tipAdapter);
+registerMethod(tipAdapterF);
+registerMethod(clipAdapter);
+registerMethod(taskRes);
+registerMethod(graphAdapter);
+
+/** Checks against reference files, by the prefix of the file's name. */
+export const parityChecks: readonly ParityCheck[] = [graphAdapterParity];
+
+export { getMethod, methodNames } from './registry.js';
+export type { FeatureInputs, FeatureMethod, FeatureModule, Search, TrainingDefaults } from './feature-method.js';

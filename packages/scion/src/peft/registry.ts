@@ -1,0 +1,21 @@
+/** All methods by name. A new one is registered by one line in `index.ts`. */
+import { assert, unknownName } from '../util/errors.js';
+import type { FeatureMethod } from './feature-method.js';
+
+const methods = new Map<string, FeatureMethod>();
+
+export function registerMethod(method: FeatureMethod): void {
+  assert(!methods.has(method.name), `two methods named ${method.name}`);
+  methods.set(method.name, method);
+}
+
+export function methodNames(): string[] {
+  return [...methods.keys()];
+}
+
+/** Throws a usage error at `path` with the nearest names. */
+export function getMethod(name: string, path = '--method'): FeatureMethod {
+  const method = methods.get(name);
+  if (!method) throw unknownName(path, 'method', name, methodNames());
+  return method;
+}

@@ -1,0 +1,54 @@
+/** The compiled program of a recipe or a run, to read and to open in Netron. */
+import { join } from 'node:path';
+import { readFeatureFile } from '../data/feature-file.js';
+import { readSafetensors } from '../formats/safetensors-node.js';
+import type { Graph } from '../ir/graph.js';
+import { printGraph } from '../ir/print.js';
+import { encodeModel } from '../onnx/encode.js';
+import type { FeatureModule } from '../peft/index.js';
+import { compileInference } from './compile.js';
+import { compileFeatureTraining } from './fit.js';
+import { type RecipeInput, resolveRecipe } from './recipe.js';
+import { files, readRunInfo } from './run-folder.js';
+import { storedInputs } from './run.js';
+import { featureInputs, prepareRows } from './select.js';
+import type { FeatureMethod } from '../peft/index.js';
+import type { Recipe } from './recipe.js';
+
+export interface ProgramDescription {
+  method: string;
+  /** Parts in the order in which they run: `prologue` once, `step` at every step, `predict` afterwards. */
+  parts: { name: string; nodes: number; text: string; onnx: Uint8Array }[];
+}
+
+/** Of a recipe: the same program that `train` would run. */
+export async function describeRecipe(input: RecipeInput): Promise<ProgramDescription> {
+  const { recipe, method } = resolveRecipe(input);
+  const file = await readFeatureFile(recipe.features, { train: true, text: method.needsText });
+  const { support } = prepareRows(file, recipe);
+  return describe(method, recipe, method.create(featureInputs(file, support), recipe.config));
+}
+
+/** Of a run folder, finished or not. */
+export async function describeRun(path: string): Promise<ProgramDescription> {
+  const info = await readRunInfo(path);
+  const { recipe, method } = resolveRecipe(info.recipe);
+  const support = Object.fromEntries((await readSafetensors(join(path, files.support))).tensors);
+  return describe(method, recipe, method.create(storedInputs(info, support, path), info.result?.config ?? recipe.config));
+}
+
+function describe(method: FeatureMethod, { training }: Recipe, module: FeatureModule): ProgramDescription {
+  const parts: ProgramDescription['parts'] = [];
+  const add = (name: string, graph: Graph | undefined): void => {
+    if (graph) parts.push({ name, nodes: graph.nodes.length, text: printGraph(graph), onnx: encodeModel(graph, name).bytes });
+  };
+  if (training && training.optimizer !== 'lbfgs') {
+    const program = compileFeatureTraining(module, module.inputs.support, training);
+    add('prologue', program.prologue);
+    add('step', program.step);
+  }
+  const { dim } = module.inputs;
+  const inference = compileInference((graph) => ({ logits: module.logits(graph.input('features', 'float32', [256, dim])) }));
+  add('predict', inference.step);
+  return { method: method.name, parts };
+}

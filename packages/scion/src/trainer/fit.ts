@@ -1,0 +1,266 @@
+/** Trains one feature method on given rows: batches, validation after every epoch, checkpoints, resume. */
+import type { Graph, Value } from '../ir/graph.js';
+import * as f from '../nn/functional.js';
+import { adam, adamw } from '../optim/adam.js';
+import type { Optimizer } from '../optim/optimizer.js';
+import { scheduleFactor } from '../optim/schedule.js';
+import { sgd } from '../optim/sgd.js';
+import type { FeatureModule } from '../peft/index.js';
+import type { Split } from '../data/feature-file.js';
+import type { Runtime, Session, Tensors } from '../runtime/session.js';
+import { classificationReport } from '../tasks/classification.js';
+import { ScionError } from '../util/errors.js';
+import type { Random } from '../util/random.js';
+import { float32, int64, scalar } from '../util/tensor.js';
+import { type FeatureClassifier, openClassifier } from './classifier.js';
+import { type TrainingProgram, compileObjective, compileTraining, initialState, stepScalars } from './compile.js';
+import { lbfgs } from './lbfgs.js';
+import { openProgram } from './program.js';
+import type { Training } from './recipe.js';
+
+export interface Score { accuracy: number; loss: number }
+
+/** One line of the metrics. */
+export type Metric =
+  | { type: 'step'; step: number; epoch: number; loss: number; lr: number }
+  | { type: 'epoch'; step: number; epoch: number; loss: number; val_accuracy?: number; val_loss?: number };
+
+/** All that a resumed run needs to go on as if it had not been stopped. */
+export interface Checkpoint {
+  step: number;
+  /** The best epoch so far, with its values under `best.` among the tensors. */
+  best?: { epoch: number } & Score;
+  /** Sum of the losses of the epoch under way. */
+  epochLoss: number;
+  /** `state.<input>` and `best.<parameter>`. */
+  tensors: Tensors;
+}
+
+export interface FitOptions {
+  runtime: Runtime;
+  module: FeatureModule;
+  train: Split;
+  val?: Split;
+  training: Training;
+  random: Random;
+  threads?: number;
+  onMetric?: (metric: Metric) => void;
+  /** Called after every step, with what a checkpoint would hold on demand. */
+  afterStep?: (take: () => Promise<Checkpoint>) => Promise<void>;
+  resume?: Checkpoint;
+  /** Ends after this many epochs of the schedule, as cross-validation found best. */
+  stopAfter?: number;
+}
+
+export interface Fit {
+  /** Trained values, by parameter name. */
+  values: Tensors;
+  /** The epoch whose values these are, from 1 on; 0 where nothing was trained. */
+  epoch: number;
+  /** Validation scores by epoch; empty without validation rows. */
+  history: Score[];
+}
+
+/** Is a better than b: by accuracy, then by loss. */
+export function better(a: Score, b: Score | undefined): boolean {
+  return !b || a.accuracy > b.accuracy || (a.accuracy === b.accuracy && a.loss < b.loss);
+}
+
+export async function score(classifier: FeatureClassifier, rows: Split): Promise<Score> {
+  const logits = await classifier.logits(rows.features);
+  const { accuracy, loss } = classificationReport(logits, rows.labels, classifier.classes);
+  return { accuracy, loss };
+}
+
+const optimizers: Record<Exclude<Training['optimizer'], 'lbfgs'>, (t: Training) => Optimizer> = {
+  adam: (t) => adam(adamOptions(t)),
+  adamw: (t) => adamw(adamOptions(t)),
+  sgd: ({ momentum, nesterov, weight_decay }) => sgd(defined({ momentum, nesterov, weight_decay })),
+};
+const adamOptions = ({ betas, eps, weight_decay }: Training): object => defined({ betas, eps, weight_decay });
+
+function defined<T extends object>(options: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(options).filter(([, v]) => v !== undefined)) as never;
+}
+
+/** The cross entropy over a batch of row numbers into the bank of all training rows, which stays in the session. */
+function batchLoss(graph: Graph, module: FeatureModule, train: Split, batch: number, smoothing: number): Value {
+  const [rows, dim] = train.features.shape as [number, number];
+  const features = graph.input('bank.features', 'float32', [rows, dim], 'frozen');
+  const labels = graph.input('bank.labels', 'int64', [rows], 'frozen');
+  const index = graph.input('batch.index', 'int64', [batch]);
+  const weights = graph.input('batch.weights', 'float32', [batch]);
+  const chosen = f.gather(features, index);
+  const loss = f.crossEntropy(module.logits(chosen), f.gather(labels, index), { weights, labelSmoothing: smoothing });
+  return module.penalty ? f.add(loss, module.penalty(chosen)) : loss;
+}
+
+function bank({ features, labels }: Split): Tensors {
+  return { 'bank.features': features, 'bank.labels': int64([labels.length], labels) };
+}
+
+/** Weight of each row: 1, or inversely proportional to the size of its class with mean 1 over the classes. */
+function rowWeights({ labels }: Split, { class_weights }: Training): Float32Array {
+  if (class_weights === 'none') return new Float32Array(labels.length).fill(1);
+  const counts = new Map<number, number>();
+  for (const k of labels) counts.set(k, (counts.get(k) ?? 0) + 1);
+  return Float32Array.from(labels, (k) => labels.length / (counts.size * counts.get(k)!));
+}
+
+/** Compiles the step that `fit` runs, with the batch size it will use. */
+export function compileFeatureTraining(module: FeatureModule, train: Split, training: Training): TrainingProgram & { batch: number } {
+  const batch = Math.min(training.batch_size, train.labels.length);
+  const program = compileTraining({
+    build: (graph) => ({ loss: batchLoss(graph, module, train, batch, training.label_smoothing) }),
+    optimizer: optimizers[training.optimizer as Exclude<Training['optimizer'], 'lbfgs'>](training),
+    groups: [{ name: 'all', match: () => true, lr: training.lr }],
+    ...(training.max_grad_norm === undefined ? {} : { maxGradNorm: training.max_grad_norm }),
+  });
+  return { ...program, batch };
+}
+
+/**
+ * Trains and gives the values of the chosen epoch. The same seed, rows and thread count give the same losses.
+ * @throws ScionError where the loss stops being a number
+ */
+export async function fit(options: FitOptions): Promise<Fit> {
+  return options.training.optimizer === 'lbfgs' ? solve(options) : descend(options);
+}
+
+async function descend(options: FitOptions): Promise<Fit> {
+  const { runtime, module, train, val, training, random, resume, onMetric, afterStep } = options;
+  const rows = train.labels.length;
+  const program = compileFeatureTraining(module, train, training);
+  const { batch } = program;
+  const perEpoch = Math.ceil(rows / batch);
+  const total = training.epochs * perEpoch;
+  const warmup = Math.round(training.warmup_epochs * perEpoch);
+  const trained = [...program.state].flatMap(([name, { parameter }]) => (parameter ? [name] : []));
+  const threads = options.threads === undefined ? {} : { threads: options.threads };
+  const weights = rowWeights(train, training);
+
+  const state = resume ? prefixed(resume.tensors, 'state.') : initialState(program, random);
+  const session = await openProgram(runtime, program, { ...bank(train), ...state }, threads);
+  let classifier: FeatureClassifier | undefined;
+  try {
+    if (val) classifier = await openClassifier(runtime, module, {}, threads);
+    let best = resume?.best;
+    let bestValues: Tensors = resume ? prefixed(resume.tensors, 'best.') : {};
+    let epochLoss = resume?.epochLoss ?? 0;
+    const history: Score[] = [];
+    const take = async (step: number): Promise<Checkpoint> => ({
+      step, epochLoss, ...(best ? { best } : {}),
+      tensors: { ...withPrefix(await session.held([...program.state.keys()]), 'state.'), ...withPrefix(bestValues, 'best.') },
+    });
+    let order: number[] = [];
+    let orderOf = -1;
+    let step = resume?.step ?? 0;
+    for (; step < total; step++) {
+      const epoch = Math.floor(step / perEpoch);
+      if (options.stopAfter !== undefined && epoch >= options.stopAfter) break;
+      if (orderOf !== epoch) {
+        order = random.child('epoch', epoch).shuffle(Array.from({ length: rows }, (_, i) => i));
+        orderOf = epoch;
+      }
+      const start = (step % perEpoch) * batch;
+      const index = Array.from({ length: batch }, (_, i) => order[start + i]);
+      const factor = scheduleFactor(training.schedule, step, total, warmup);
+      const { loss } = await session.run({
+        'batch.index': int64([batch], index.map((row) => row ?? 0)),
+        'batch.weights': float32([batch], index.map((row) => (row === undefined ? 0 : weights[row]!))),
+        ...scalarFeeds(stepScalars(program, step, factor)),
+      }, { carry: program.carry, fetch: ['loss'] });
+      const value = (loss!.data as Float32Array)[0]!;
+      if (!Number.isFinite(value)) throw diverged(value, step + 1, training);
+      onMetric?.({ type: 'step', step: step + 1, epoch: epoch + 1, loss: value, lr: training.lr * factor });
+      epochLoss += value;
+      if ((step + 1) % perEpoch === 0) {
+        const line = { type: 'epoch', step: step + 1, epoch: epoch + 1, loss: epochLoss / perEpoch } as const;
+        epochLoss = 0;
+        if (classifier && val) {
+          const values = await session.held(trained);
+          await classifier.set(values);
+          const now = await score(classifier, val);
+          history.push(now);
+          onMetric?.({ ...line, val_accuracy: now.accuracy, val_loss: now.loss });
+          if (better(now, best)) {
+            best = { epoch: epoch + 1, ...now };
+            bestValues = values;
+          } else if (training.patience !== undefined && epoch + 1 - best!.epoch >= training.patience) {
+            break;
+          }
+        } else {
+          onMetric?.(line);
+        }
+      }
+      await afterStep?.(() => take(step + 1));
+    }
+    const useBest = training.checkpoint === 'best' && best !== undefined;
+    const values = useBest ? bestValues : await session.held(trained);
+    return { values, epoch: useBest ? best!.epoch : Math.ceil(step / perEpoch), history };
+  } finally {
+    await classifier?.release();
+    await session.release();
+  }
+}
+
+/** Solves a convex problem over all rows at once. */
+async function solve(options: FitOptions): Promise<Fit> {
+  const { runtime, module, train, training, val, onMetric } = options;
+  const program = compileObjective((graph) =>
+    batchLoss(graph, module, train, train.labels.length, training.label_smoothing));
+  const threads = options.threads === undefined ? {} : { threads: options.threads };
+  const session: Session = await openProgram(runtime, program, bank(train), threads);
+  try {
+    await session.hold({
+      'batch.index': int64([train.labels.length], train.labels.map((_, i) => i)),
+      'batch.weights': float32([train.labels.length], rowWeights(train, training)),
+    });
+    const sizes = program.trained.map((p) => p.shape.reduce((a, b) => a * b, 1));
+    const unpack = (x: Float64Array): Tensors => {
+      let at = 0;
+      return Object.fromEntries(program.trained.map((p, i) => [p.name, float32(p.shape, x.slice(at, at += sizes[i]!))]));
+    };
+    const { x } = await lbfgs(async (point) => {
+      const out = await session.run(unpack(point));
+      const gradient = new Float64Array(point.length);
+      let at = 0;
+      program.trained.forEach((p, i) => {
+        gradient.set(out[`grad.${p.name}`]!.data as Float32Array, at);
+        at += sizes[i]!;
+      });
+      return { value: (out.loss!.data as Float32Array)[0]!, gradient };
+    }, new Float64Array(sizes.reduce((a, b) => a + b, 0)), {
+      iterations: training.epochs,
+      onIteration: (step, loss) => onMetric?.({ type: 'step', step, epoch: step, loss, lr: 1 }),
+    });
+    const values = unpack(x);
+    const history: Score[] = [];
+    if (val) {
+      const classifier = await openClassifier(runtime, module, values, threads);
+      try {
+        history.push(await score(classifier, val));
+      } finally {
+        await classifier.release();
+      }
+    }
+    return { values, epoch: 1, history };
+  } finally {
+    await session.release();
+  }
+}
+
+function scalarFeeds(values: Record<string, number>): Tensors {
+  return Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)]));
+}
+
+function diverged(value: number, step: number, { lr, optimizer }: Training): ScionError {
+  return new ScionError('input', [{
+    path: 'training', message: `the loss is ${value} at step ${step} (${optimizer}, lr ${lr}); use a smaller lr or max_grad_norm`,
+  }]);
+}
+
+const withPrefix = (tensors: Tensors, prefix: string): Tensors =>
+  Object.fromEntries(Object.entries(tensors).map(([name, t]) => [prefix + name, t]));
+const prefixed = (tensors: Tensors, prefix: string): Tensors => Object.fromEntries(Object.entries(tensors)
+  .flatMap(([name, t]) => (name.startsWith(prefix) ? [[name.slice(prefix.length), t]] : [])));

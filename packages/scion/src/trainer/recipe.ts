@@ -1,0 +1,165 @@
+/** Recipes: what to train, how, and on what. Every value has a default; the resolved recipe is stored with the run. */
+import { z } from 'zod';
+import { type FeatureMethod, getMethod } from '../peft/index.js';
+import { type Issue, ScionError, unknownName } from '../util/errors.js';
+
+const fields = {
+  optimizer: z.enum(['adam', 'adamw', 'sgd', 'lbfgs']).describe('adam, adamw, sgd, or lbfgs for convex problems'),
+  lr: z.number().positive().describe('learning rate'),
+  epochs: z.number().int().min(1).max(100_000).describe('passes over the training rows'),
+  batch_size: z.number().int().min(1).describe('rows per step'),
+  schedule: z.enum(['constant', 'linear', 'cosine']).describe('of the learning rate'),
+  warmup_epochs: z.number().min(0).describe('epochs of linear warm-up'),
+  weight_decay: z.number().min(0).optional().describe('as in the optimizer: 0 for adam and sgd, 0.01 for adamw'),
+  eps: z.number().positive().optional().describe("Adam's ε"),
+  betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).optional().describe("Adam's β₁ and β₂"),
+  momentum: z.number().min(0).lt(1).optional().describe('of sgd'),
+  nesterov: z.boolean().optional().describe('of sgd'),
+  max_grad_norm: z.number().positive().optional().describe('gradients are clipped to this global norm'),
+  label_smoothing: z.number().min(0).lt(1).describe('share of the target spread over all classes'),
+  class_weights: z.enum(['none', 'balanced']).describe('balanced: classes count alike however many rows they have'),
+  patience: z.number().int().min(1).optional().describe('stop after this many epochs without a better validation result'),
+  checkpoint: z.enum(['best', 'last']).describe('which epoch is kept: best by validation, or the last'),
+};
+const training = z.strictObject({
+  ...fields,
+  warmup_epochs: fields.warmup_epochs.default(0),
+  label_smoothing: fields.label_smoothing.default(0),
+  class_weights: fields.class_weights.default('none'),
+  checkpoint: fields.checkpoint.default('best'),
+});
+const changes = z.strictObject(fields).partial();
+export type Training = z.output<typeof training>;
+
+const shots = z.union([z.number().int().min(1), z.literal('all')]).describe('training rows per class, or all');
+const validation = z.enum(['auto', 'holdout', 'kfold', 'none']).default('auto').describe(
+  'holdout: min(shots, 4) rows per class that are not trained on, as in CoOp; kfold: for sets too small for that; '
+  + 'auto: holdout where every class has rows left, else kfold');
+const search = z.enum(['auto', 'on', 'off']).default('auto').describe(
+  "choose hyper-parameters on validation data; auto: where the method's authors do");
+
+const shared = {
+  features: z.string().min(1).describe('feature file (.safetensors, or .json beside .npy files)'),
+  validation,
+  search,
+  strict_shots: z.boolean().default(false).describe('a class with fewer rows than shots is an error'),
+  threads: z.number().int().min(1).max(1024).optional().describe('threads of ONNX Runtime; all cores where absent'),
+};
+
+const recipe = z.strictObject({
+  ...shared,
+  method: z.string().default('graph-adapter').describe('see scion methods'),
+  config: z.record(z.string(), z.unknown()).default({}).describe("the method's hyper-parameters"),
+  training: changes.default({}).describe('changes to the published training of the method'),
+  shots: shots.default(16),
+  seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(1).describe('of everything random'),
+});
+export type RecipeInput = z.input<typeof recipe>;
+
+export interface Recipe extends Omit<z.output<typeof recipe>, 'training'> {
+  /** Absent for methods that train nothing. */
+  training?: Training;
+}
+
+const comparison = z.strictObject({
+  ...shared,
+  methods: z.array(z.string()).min(1),
+  shots: z.array(shots).min(1).default([1, 2, 4, 8, 16]),
+  seeds: z.array(z.number().int().min(0)).min(1).default([1, 2, 3]),
+  config: z.record(z.string(), z.record(z.string(), z.unknown())).default({}).describe('hyper-parameters by method'),
+  training: changes.default({}),
+});
+export type ComparisonInput = z.input<typeof comparison>;
+export type Comparison = z.output<typeof comparison>;
+
+/** Checks a recipe and fills in the method's published values. Throws all that is wrong at once. */
+export function resolveRecipe(input: unknown): { recipe: Recipe; method: FeatureMethod } {
+  const issues: Issue[] = [];
+  const values = parse(recipe, input, '', issues);
+  const name = values?.method ?? (input as { method?: unknown } | null)?.method;
+  const method = typeof name === 'string' ? collect(issues, () => getMethod(name)) : undefined;
+  const config = method && values ? parse(method.config, values.config, 'config', issues) : undefined;
+  const full = method && values ? resolveTraining(method, values.training, issues) : undefined;
+  if (issues.length > 0) throw new ScionError('usage', issues);
+  const { training: _, ...rest } = values!;
+  return { recipe: { ...rest, config: config!, ...(full ? { training: full } : {}) }, method: method! };
+}
+
+/** Checks a comparison, and every method's recipe in it. */
+export function resolveComparison(input: unknown): Comparison {
+  const issues: Issue[] = [];
+  const values = parse(comparison, input, '', issues);
+  if (values) {
+    for (const name of values.methods) {
+      collect(issues, () => resolveRecipe({ ...recipeOf(values, name, values.shots[0]!, values.seeds[0]!) }));
+    }
+    for (const name of Object.keys(values.config)) {
+      if (!values.methods.includes(name)) issues.push({ path: `config.${name}`, message: 'is not among the methods compared' });
+    }
+  }
+  if (issues.length > 0) throw new ScionError('usage', issues);
+  return values!;
+}
+
+/** The recipe of one cell of a comparison. */
+export function recipeOf(c: Comparison, method: string, shotCount: number | 'all', seed: number): RecipeInput {
+  const { methods: _m, shots: _s, seeds: _e, config, ...rest } = c;
+  const trains = getMethod(method).training !== undefined;
+  return { ...rest, method, shots: shotCount, seed, config: config[method] ?? {}, training: trains ? c.training : {} };
+}
+
+function resolveTraining(method: FeatureMethod, changed: z.output<typeof changes>, issues: Issue[]): Training | undefined {
+  if (!method.training) {
+    for (const key of Object.keys(changed)) {
+      issues.push({ path: `training.${key}`, message: `${method.name} trains nothing; leave it out` });
+    }
+    return undefined;
+  }
+  const full = { ...method.training, ...changed };
+  if (full.optimizer === 'lbfgs' && method.training.optimizer !== 'lbfgs') {
+    issues.push({ path: 'training.optimizer', message: `lbfgs is for convex problems; ${method.name} takes adam, adamw or sgd` });
+  }
+  return parse(training, full, 'training', issues);
+}
+
+function collect<T>(issues: Issue[], body: () => T): T | undefined {
+  try {
+    return body();
+  } catch (error) {
+    if (!(error instanceof ScionError)) throw error;
+    issues.push(...error.issues.filter((i) => !issues.some((j) => j.path === i.path && j.message === i.message)));
+    return undefined;
+  }
+}
+
+/** Parses with zod and turns its complaints into issues that name the value. */
+function parse<T extends z.ZodType>(schema: T, input: unknown, prefix: string, issues: Issue[]): z.output<T> | undefined {
+  const result = schema.safeParse(input);
+  if (result.success) return result.data;
+  for (const problem of result.error.issues) {
+    const path = [prefix, ...problem.path.map(String)].filter(Boolean).join('.');
+    if (problem.code === 'unrecognized_keys') {
+      const known = knownKeys(schema, problem.path);
+      for (const key of problem.keys) {
+        const [issue] = unknownName([path, key].filter(Boolean).join('.'), 'key', key, known).issues;
+        issues.push(issue!);
+      }
+    } else {
+      const value = problem.path.reduce<unknown>((v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key], input);
+      issues.push({ path, message: `${value === undefined ? 'missing' : JSON.stringify(value)}: ${problem.message}` });
+    }
+  }
+  return undefined;
+}
+
+function knownKeys(schema: z.ZodType, path: PropertyKey[]): string[] {
+  let at: unknown = schema;
+  for (const key of path) at = (unwrap(at) as { shape?: Record<PropertyKey, unknown> }).shape?.[key];
+  return Object.keys((unwrap(at) as { shape?: object }).shape ?? {});
+}
+
+function unwrap(schema: unknown): unknown {
+  let at = schema as { unwrap?: () => unknown } | undefined;
+  while (at && typeof at.unwrap === 'function') at = at.unwrap() as typeof at;
+  return at ?? {};
+}

@@ -1,0 +1,230 @@
+/**
+ * The folder of a run: everything that is needed to resume, evaluate, export or copy it elsewhere.
+ *
+ * - `run.json`: format, state, resolved recipe, classes, environment, results
+ * - `support.safetensors`: the frozen features that the method was built on
+ * - `adapter.safetensors`: the trained values
+ * - `metrics.jsonl`: one line a step and an epoch
+ * - `checkpoint.safetensors`: state of the last checkpoint, optimizer included
+ * - `lock`: there while a process writes
+ *
+ * Each file is written whole or not at all, and the folder appears with its first files in it.
+ */
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { access, constants, mkdir, open, readFile, readdir, rename, rm, rmdir, truncate, writeFile } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { systemError, writeAtomically } from '../formats/files.js';
+import { readSafetensors, writeSafetensors } from '../formats/safetensors-node.js';
+import type { Tensors } from '../runtime/session.js';
+import { inputError, usageError } from '../util/errors.js';
+import type { Checkpoint, Metric } from './fit.js';
+import type { RunInfo } from './run-info.js';
+import { parseRunInfo } from './run-info.js';
+
+export const files = {
+  info: 'run.json', support: 'support.safetensors', adapter: 'adapter.safetensors', metrics: 'metrics.jsonl',
+  checkpoint: 'checkpoint.safetensors', lock: 'lock',
+} as const;
+
+/** A run folder that this process holds the lock of. */
+export class RunFolder {
+  private metrics: FileHandle | undefined;
+  private pending: Promise<unknown> = Promise.resolve();
+
+  private constructor(readonly path: string, public info: RunInfo) {}
+
+  /**
+   * Makes the folder with its first files, in one rename.
+   * @throws ScionError where the folder exists with content, or cannot be written
+   */
+  static async create(path: string, info: RunInfo, support: Tensors): Promise<RunFolder> {
+    const parent = dirname(resolve(path));
+    const draft = join(parent, `.${basename(path)}-${randomUUID()}.tmp`);
+    try {
+      await mkdir(draft, { recursive: true });
+      await writeSafetensors(join(draft, files.support), support);
+      await writeFile(join(draft, files.metrics), '');
+      await writeFile(join(draft, files.lock), String(process.pid));
+      await writeFile(join(draft, files.info), serialise(info));
+      // an empty folder may be in the way, one with content must not be touched
+      await rmdir(path).catch((cause: NodeJS.ErrnoException) => {
+        if (cause.code === 'ENOTEMPTY' || cause.code === 'EEXIST' || cause.code === 'ENOTDIR') throw cause;
+      });
+      await rename(draft, path);
+    } catch (cause) {
+      await rm(draft, { recursive: true, force: true }).catch(() => undefined);
+      const code = (cause as NodeJS.ErrnoException).code;
+      if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOTDIR') throw occupied(path);
+      // the error names the folder that the user knows, not the draft
+      throw systemError(path, 'make the run folder', cause);
+    }
+    return new RunFolder(path, info);
+  }
+
+  /** Opens an unfinished run for going on with it; cleans up what a killed process left behind. */
+  static async reopen(path: string): Promise<RunFolder> {
+    const info = await readRunInfo(path);
+    await access(path, constants.W_OK).catch((cause: unknown) => {
+      throw systemError(path, 'write to the run folder', cause);
+    });
+    await takeLock(path);
+    for (const name of await readdir(path)) if (/^\.scion-.*\.tmp$/.test(name)) await rm(join(path, name), { force: true });
+    return new RunFolder(path, info);
+  }
+
+  async writeInfo(changes: Partial<RunInfo>): Promise<void> {
+    this.info = { ...this.info, ...changes };
+    await writeAtomically(join(this.path, files.info), [new TextEncoder().encode(serialise(this.info))]);
+  }
+
+  /** Adds a line to the metrics; errors surface at the next `flush`. */
+  log(metric: Metric): void {
+    this.pending = this.pending.then(async () => {
+      this.metrics ??= await open(join(this.path, files.metrics), 'a');
+      await this.metrics.appendFile(`${JSON.stringify(metric)}\n`);
+    });
+    // reported by flush, which always follows; without this Node would end the process first
+    this.pending.catch(() => undefined);
+  }
+
+  async flush(): Promise<void> {
+    try {
+      await this.pending;
+    } catch (cause) {
+      throw systemError(join(this.path, files.metrics), 'write it', cause);
+    }
+  }
+
+  /** Saves a checkpoint after the metrics that lead to it. */
+  async saveCheckpoint({ tensors, ...rest }: Checkpoint): Promise<void> {
+    await this.flush();
+    await writeSafetensors(join(this.path, files.checkpoint), tensors, { checkpoint: JSON.stringify(rest) });
+  }
+
+  /**
+   * The last checkpoint, with the metrics cut back to it; undefined where none was written yet.
+   */
+  async loadCheckpoint(): Promise<Checkpoint | undefined> {
+    const path = join(this.path, files.checkpoint);
+    if (!existsSync(path)) {
+      await this.cutMetrics(0);
+      return undefined;
+    }
+    const { metadata, tensors } = await readSafetensors(path);
+    try {
+      const rest = JSON.parse(String(metadata.checkpoint)) as Omit<Checkpoint, 'tensors'>;
+      await this.cutMetrics(rest.step);
+      return { ...rest, tensors: Object.fromEntries(tensors) };
+    } catch (cause) {
+      if (!(cause instanceof SyntaxError)) throw cause;
+      throw inputError(path, 'is no checkpoint of Scion; delete it to start this run again', { cause });
+    }
+  }
+
+  /** Drops the lines after a step, and a last line that was not written to its end. */
+  private async cutMetrics(step: number): Promise<void> {
+    const path = join(this.path, files.metrics);
+    const text = await readFile(path, 'utf8').catch(() => '');
+    let keep = 0;
+    for (let start = 0; ;) {
+      const end = text.indexOf('\n', start);
+      if (end < 0) break;
+      const line = parseLine(text.slice(start, end));
+      if (!line || line.step > step) break;
+      start = keep = end + 1;
+    }
+    await truncate(path, Buffer.byteLength(text.slice(0, keep))).catch(async () => writeFile(path, ''));
+  }
+
+  async writeAdapter(values: Tensors): Promise<void> {
+    await writeSafetensors(join(this.path, files.adapter), values, { format: 'scion-peft' });
+  }
+
+  /** Gives the lock back. */
+  async close(): Promise<void> {
+    await this.pending.catch(() => undefined);
+    await this.metrics?.close();
+    await rm(join(this.path, files.lock), { force: true });
+  }
+
+  /** Removes the whole folder: nothing of a run that failed before its first step stays behind. */
+  async discard(): Promise<void> {
+    await this.close();
+    await rm(this.path, { recursive: true, force: true });
+  }
+}
+
+function parseLine(line: string): { step: number } | undefined {
+  try {
+    return JSON.parse(line) as { step: number };
+  } catch {
+    return undefined;
+  }
+}
+
+function serialise(info: RunInfo): string {
+  return `${JSON.stringify(info, undefined, 2)}\n`;
+}
+
+function occupied(path: string): Error {
+  return usageError('--out', `${path} exists already; choose another folder, remove it, or go on with \`scion resume ${path}\``);
+}
+
+/** Throws where the folder of a new run is taken; checked before anything long starts. */
+export async function checkFree(path: string): Promise<void> {
+  const content = await readdir(path).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT') return [];
+    if (cause.code === 'ENOTDIR') throw occupied(path);
+    throw systemError(path, 'look into it', cause);
+  });
+  if (content.length > 0) throw occupied(path);
+  // the nearest folder that exists must take a new one
+  let parent = dirname(resolve(path));
+  while (!existsSync(parent)) parent = dirname(parent);
+  await access(parent, constants.W_OK).catch((cause: unknown) => {
+    throw systemError(path, `make the run folder in ${parent}`, cause);
+  });
+}
+
+/** Reads `run.json`. @throws ScionError where there is none, or a newer Scion has written it */
+export async function readRunInfo(path: string): Promise<RunInfo> {
+  const file = join(path, files.info);
+  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') {
+      throw inputError(path, `is no run folder (it has no ${files.info}); give a folder that \`scion train --out\` made`);
+    }
+    throw systemError(file, 'read it', cause);
+  });
+  return parseRunInfo(text, file);
+}
+
+/** Takes the lock of an existing folder; a lock whose process is gone is void. */
+async function takeLock(path: string): Promise<void> {
+  const lock = join(path, files.lock);
+  for (let attempt = 0; attempt < 2; attempt++) {
+    try {
+      await writeFile(lock, String(process.pid), { flag: 'wx' });
+      return;
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw systemError(lock, 'write it', cause);
+    }
+    const owner = Number(await readFile(lock, 'utf8').catch(() => ''));
+    if (alive(owner)) {
+      throw usageError(path, `process ${owner} is writing to this run; wait for it or stop it`);
+    }
+    await rm(lock, { force: true });
+  }
+  throw usageError(path, 'another process has just taken this run; wait for it or stop it');
+}
+
+function alive(pid: number): boolean {
+  if (!Number.isInteger(pid) || pid <= 0) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (cause) {
+    return (cause as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}

@@ -1,0 +1,51 @@
+/** The content of `run.json`. */
+import { z } from 'zod';
+import { inputError } from '../util/errors.js';
+
+/** Raised where an older Scion could not read a run any more. */
+export const runFormat = 1;
+
+const score = z.object({ accuracy: z.number(), loss: z.number() });
+
+const runInfo = z.object({
+  format: z.literal(runFormat),
+  scion: z.string(),
+  created: z.string(),
+  state: z.enum(['running', 'finished']),
+  method: z.string(),
+  recipe: z.record(z.string(), z.unknown()),
+  features: z.object({ path: z.string(), digest: z.string(), model: z.string().optional() }),
+  class_names: z.array(z.string()).min(2),
+  dim: z.number().int().positive(),
+  logit_scale: z.number().positive(),
+  environment: z.record(z.string(), z.string()),
+  validation: z.enum(['holdout', 'kfold', 'none']),
+  warnings: z.array(z.string()),
+  /** Of a finished run. */
+  result: z.object({
+    config: z.record(z.string(), z.unknown()),
+    epoch: z.number(),
+    trainable_parameters: z.number(),
+    seconds: z.number(),
+    validation: score.optional(),
+    test: score.extend({ ece: z.number(), rows: z.number() }).optional(),
+  }).optional(),
+});
+export type RunInfo = z.output<typeof runInfo>;
+
+export function parseRunInfo(text: string, file: string): RunInfo {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw inputError(file, 'is not JSON; the run folder is damaged, train again', { cause });
+  }
+  const { format } = (value ?? {}) as { format?: unknown };
+  if (typeof format === 'number' && format > runFormat) {
+    throw inputError(file, `has format ${format}, this Scion reads up to ${runFormat}; update scion-peft`);
+  }
+  const result = runInfo.safeParse(value);
+  if (result.success) return result.data;
+  const [problem] = result.error.issues;
+  throw inputError(file, `${problem!.path.join('.') || 'content'}: ${problem!.message}; the run folder is damaged, train again`);
+}

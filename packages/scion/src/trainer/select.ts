@@ -1,0 +1,240 @@
+/** Validation: which rows choose the hyper-parameters and the epoch, and the choice itself. Test rows never do. */
+import { type FewShot, drawShots, folds, subset } from '../data/few-shot.js';
+import type { FeatureFile, Split } from '../data/feature-file.js';
+import type { FeatureInputs, FeatureMethod, Search } from '../peft/index.js';
+import type { Runtime, Tensors } from '../runtime/session.js';
+import { usageError } from '../util/errors.js';
+import { Random } from '../util/random.js';
+import { scalar } from '../util/tensor.js';
+import { openClassifier } from './classifier.js';
+import { type Checkpoint, type Fit, type FitOptions, type Metric, type Score, better, fit, score } from './fit.js';
+import type { Recipe } from './recipe.js';
+
+/** The rows of one training, split for validation. */
+export interface Prepared {
+  /** What the final training sees. */
+  support: Split;
+  validation: 'holdout' | 'kfold' | 'none';
+  /** One pair for a held-out set, k for cross-validation, none without validation. */
+  pairs: readonly { train: Split; val: Split }[];
+  warnings: readonly string[];
+}
+
+/** The most validation rows per class, as in CoOp's few-shot protocol. */
+const mostHeldOut = 4;
+
+/**
+ * Draws the training and validation rows of a recipe. A validation split in the file is used before rows of `train`
+ * that were not drawn.
+ */
+export function prepareRows(file: FeatureFile, recipe: Pick<Recipe, 'shots' | 'seed' | 'validation' | 'strict_shots'>): Prepared {
+  const random = Random.seeded(recipe.seed);
+  const { classNames } = file;
+  const classes = classNames.length;
+  const train = file.train!;
+  const wanted = recipe.shots === 'all' ? Infinity : recipe.shots;
+  const drawn = drawShots(train, classNames, wanted, random, recipe.strict_shots && wanted !== Infinity);
+  const warnings = wanted === Infinity ? [] : [...drawn.warnings];
+  const held = recipe.validation === 'none' || recipe.validation === 'kfold' ? undefined : holdOut(file, drawn, wanted, random);
+  if (recipe.validation === 'holdout' && !held) {
+    throw usageError('--validation', 'holdout: no rows are left in some classes; use fewer --shots, or kfold');
+  }
+  const support = subset(train, held?.train ?? drawn.train);
+  if (held) return { support, validation: 'holdout', pairs: [{ train: support, val: held.val }], warnings };
+  if (recipe.validation === 'none') return { support, validation: 'none', pairs: [], warnings };
+
+  const smallest = Math.min(...Array.from({ length: classes }, (_, k) => support.labels.filter((l) => l === k).length));
+  const k = Math.min(mostHeldOut, smallest);
+  if (k < 2) {
+    const why = 'a class has one training row and no row is left over for validation';
+    if (recipe.validation === 'kfold') throw usageError('--validation', `kfold: ${why}; use more --shots, or none`);
+    warnings.push(`${why}: nothing is chosen on validation, published values are used`);
+    return { support, validation: 'none', pairs: [], warnings };
+  }
+  const parts = folds(support.labels, classes, k, random);
+  const pairs = parts.map((part, i) => ({
+    train: subset(support, parts.flatMap((rows, j) => (j === i ? [] : rows))), val: subset(support, part),
+  }));
+  return { support, validation: 'kfold', pairs, warnings };
+}
+
+/** `min(shots, 4)` rows per class that are not trained on; undefined where a class has none. */
+function holdOut(file: FeatureFile, drawn: FewShot, shots: number, random: Random): { train: readonly number[]; val: Split } | undefined {
+  const count = Math.min(shots, mostHeldOut);
+  if (file.val) {
+    const rows = shots === Infinity
+      ? Array.from(file.val.labels, (_, i) => i)
+      : drawShots(file.val, file.classNames, count, random.child('validation')).train;
+    return { train: drawn.train, val: subset(file.val, rows) };
+  }
+  if (shots !== Infinity) {
+    if (drawn.rest.some((rows) => rows.length === 0)) return undefined;
+    return { train: drawn.train, val: subset(file.train!, drawn.rest.flatMap((rows) => rows.slice(0, count))) };
+  }
+  // all rows were asked for: a fifth of each class, four at most, is kept back
+  const labels = file.train!.labels;
+  const taken = new Set<number>();
+  for (let k = 0; k < file.classNames.length; k++) {
+    const rows = drawn.train.filter((row) => labels[row] === k);
+    const few = Math.min(mostHeldOut, Math.floor(rows.length / 5));
+    if (few === 0) return undefined;
+    rows.slice(0, few).forEach((row) => taken.add(row));
+  }
+  return { train: drawn.train.filter((row) => !taken.has(row)), val: subset(file.train!, [...taken]) };
+}
+
+export function featureInputs(file: Pick<FeatureFile, 'text' | 'classNames' | 'dim' | 'logitScale'>, support: Split): FeatureInputs {
+  return {
+    ...(file.text ? { text: file.text } : {}), support, classes: file.classNames.length, dim: file.dim, logitScale: file.logitScale,
+  };
+}
+
+/** Every combination of a grid. */
+export function combinations(grid: Search['grid']): Record<string, number>[] {
+  return Object.entries(grid).reduce<Record<string, number>[]>(
+    (all, [name, values]) => all.flatMap((c) => values.map((v) => ({ ...c, [name]: v }))), [{}]);
+}
+
+export interface Chosen extends Fit {
+  /** The method's configuration with the values that validation chose. */
+  config: Record<string, unknown>;
+  /** Its score on validation rows (the mean over folds); absent without validation. */
+  validation?: Score;
+  /** What the search tried, best first. */
+  searched: { values: Record<string, number>; score: Score }[];
+}
+
+export interface ChooseOptions {
+  runtime: Runtime;
+  method: FeatureMethod;
+  recipe: Recipe;
+  rows: Prepared;
+  /** Inputs of the method for given training rows. */
+  inputs: (support: Split) => FeatureInputs;
+  onMetric?: (metric: Metric) => void;
+  /** What is being done beside the final training: "search 3 of 13", "fold 2 of 4". */
+  onPhase?: (phase: string) => void;
+  afterStep?: FitOptions['afterStep'];
+  resume?: Checkpoint;
+}
+
+/** Searches where the recipe asks for it, then trains on all support rows. */
+export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
+  const { runtime, method, recipe, rows, inputs } = options;
+  const { training } = recipe;
+  const random = Random.seeded(recipe.seed);
+  const searches = rows.pairs.length > 0 && method.search !== undefined
+    && (recipe.search === 'on' || (recipe.search === 'auto' && method.search.published));
+  const module = (config: Record<string, unknown>, support: Split) => method.create(inputs(support), config);
+  const shared = { runtime, random, ...(recipe.threads === undefined ? {} : { threads: recipe.threads }) };
+  let config = recipe.config;
+  let searched: Chosen['searched'] = [];
+
+  /** Trains on one pair's training rows and scores every epoch on its validation rows. */
+  const onPair = async (c: Record<string, unknown>, pair: Prepared['pairs'][number]): Promise<Fit> =>
+    (training ? fit({ ...shared, module: module(c, pair.train), ...pair, training }) : nothing);
+
+  if (searches && method.search!.when === 'train' && training) {
+    const tried = combinations(method.search!.grid);
+    for (const [i, values] of tried.entries()) {
+      options.onPhase?.(`search ${i + 1} of ${tried.length}`);
+      const fits: Fit[] = [];
+      for (const pair of rows.pairs) fits.push(await onPair({ ...config, ...values }, pair));
+      searched.push({ values, score: bestEpoch(fits, training.checkpoint).score });
+    }
+    searched = ranked(searched);
+    config = { ...config, ...searched[0]!.values };
+  }
+
+  // cross-validation tells how many epochs; with a held-out set the final training sees it itself
+  let stopAfter: number | undefined;
+  let fold: Fit[] = [];
+  const scansAfterwards = searches && method.search!.when === 'evaluate';
+  if (rows.validation === 'kfold' && training && (training.checkpoint === 'best' || scansAfterwards)) {
+    for (const [i, pair] of rows.pairs.entries()) {
+      options.onPhase?.(`fold ${i + 1} of ${rows.pairs.length}`);
+      fold.push(await onPair(config, pair));
+    }
+    if (training.optimizer !== 'lbfgs') stopAfter = bestEpoch(fold, training.checkpoint).epoch;
+  }
+  options.onPhase?.('training');
+  const holdout = rows.validation === 'holdout' ? rows.pairs[0]! : undefined;
+  const final = training
+    ? await fit({
+      ...shared, module: module(config, rows.support), train: rows.support, training,
+      ...(holdout ? { val: holdout.val } : {}), ...(stopAfter === undefined ? {} : { stopAfter }),
+      ...(options.onMetric ? { onMetric: options.onMetric } : {}),
+      ...(options.afterStep ? { afterStep: options.afterStep } : {}), ...(options.resume ? { resume: options.resume } : {}),
+    })
+    : nothing;
+
+  if (holdout) fold = [final];
+  if (scansAfterwards) {
+    options.onPhase?.('search');
+    searched = await scan(options, config, fold);
+    config = { ...config, ...searched[0]!.values };
+  }
+  const validation = searched[0]?.score
+    ?? (rows.pairs.length === 0 ? undefined : training ? foldScore(fold, training.checkpoint) : await plainScore(options, config));
+  return { ...final, config, searched, ...(validation ? { validation } : {}) };
+}
+
+const nothing: Fit = { values: {}, epoch: 0, history: [] };
+
+function foldScore(fits: readonly Fit[], checkpoint: 'best' | 'last'): Score | undefined {
+  return fits.length && fits.every((f) => f.history.length) ? bestEpoch(fits, checkpoint).score : undefined;
+}
+
+async function plainScore({ runtime, method, inputs, rows }: ChooseOptions, config: Record<string, unknown>): Promise<Score> {
+  const scores: Score[] = [];
+  for (const pair of rows.pairs) {
+    const classifier = await openClassifier(runtime, method.create(inputs(pair.train), config), {});
+    try {
+      scores.push(await score(classifier, pair.val));
+    } finally {
+      await classifier.release();
+    }
+  }
+  return mean(scores);
+}
+
+/** Tries settings that need no training again, on each pair with the values trained for it. */
+async function scan(options: ChooseOptions, config: Record<string, unknown>, fits: readonly Fit[]): Promise<Chosen['searched']> {
+  const { runtime, method, rows, inputs } = options;
+  const tried = combinations(method.search!.grid);
+  const scores: Score[][] = tried.map(() => []);
+  for (const [i, pair] of rows.pairs.entries()) {
+    const trained: Tensors = fits[i]?.values ?? {};
+    const classifier = await openClassifier(runtime, method.create(inputs(pair.train), config), trained);
+    try {
+      for (const [j, values] of tried.entries()) {
+        await classifier.set(Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)])));
+        scores[j]!.push(await score(classifier, pair.val));
+      }
+    } finally {
+      await classifier.release();
+    }
+  }
+  return ranked(tried.map((values, j) => ({ values, score: mean(scores[j]!) })));
+}
+
+function mean(scores: readonly Score[]): Score {
+  const average = (pick: (s: Score) => number): number => scores.reduce((sum, s) => sum + pick(s), 0) / scores.length;
+  return { accuracy: average((s) => s.accuracy), loss: average((s) => s.loss) };
+}
+
+/** Best first; equals keep their order in the grid. */
+function ranked(tried: Chosen['searched']): Chosen['searched'] {
+  return [...tried].sort((a, b) => (better(a.score, b.score) ? -1 : better(b.score, a.score) ? 1 : 0));
+}
+
+/** The epoch with the best mean score over the folds, from 1 on. */
+function bestEpoch(fits: readonly Fit[], checkpoint: 'best' | 'last'): { epoch: number; score: Score } {
+  const epochs = Math.min(...fits.map((f) => f.history.length));
+  let best: { epoch: number; score: Score } | undefined;
+  for (let e = checkpoint === 'last' ? epochs - 1 : 0; e < epochs; e++) {
+    const now = mean(fits.map((f) => f.history[e]!));
+    if (better(now, best?.score)) best = { epoch: e + 1, score: now };
+  }
+  return best!;
+}

@@ -1,0 +1,155 @@
+/** Training into a run folder, from a recipe to a finished run; and going on with one that was stopped. */
+import { cpus } from 'node:os';
+import { createRequire } from 'node:module';
+import { readFeatureFile } from '../data/feature-file.js';
+import type { FeatureFile } from '../data/feature-file.js';
+import type { FeatureInputs, FeatureMethod } from '../peft/index.js';
+import { nodeRuntime } from '../runtime/node.js';
+import type { Runtime, Tensors } from '../runtime/session.js';
+import { ScionError, inputError } from '../util/errors.js';
+import { type Tensor, int64, numel } from '../util/tensor.js';
+import type { Metric } from './fit.js';
+import { type Recipe, type RecipeInput, resolveRecipe } from './recipe.js';
+import { type Run, evaluateSplit, loadRun, runFromParts } from './run.js';
+import { RunFolder, checkFree } from './run-folder.js';
+import { type RunInfo, runFormat } from './run-info.js';
+import { type Prepared, chooseAndFit, featureInputs, prepareRows } from './select.js';
+
+/** What a caller may watch. */
+export interface TrainOptions {
+  onMetric?: (metric: Metric, total: { epochs: number }) => void;
+  onPhase?: (phase: string) => void;
+  /** Warnings about the data, before training starts. */
+  onWarning?: (warning: string) => void;
+  /** Stops after the step under way, with a checkpoint; `train` then throws an error of kind `interrupted`. */
+  signal?: AbortSignal;
+  /** Seconds between checkpoints. */
+  checkpointEvery?: number;
+}
+
+export const version = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;
+
+export function environment(): Record<string, string> {
+  const ort = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
+  return {
+    node: process.version, platform: `${process.platform}-${process.arch}`, onnxruntime: ort.version,
+    cpu: cpus()[0]?.model ?? 'unknown', cores: String(cpus().length),
+  };
+}
+
+/**
+ * Trains as the recipe says into the new folder `out`.
+ * @throws ScionError before anything is written where recipe or features are wrong
+ */
+export async function train(recipe: RecipeInput & { out: string }, options: TrainOptions = {}): Promise<Run> {
+  const { out, ...rest } = recipe;
+  const resolved = resolveRecipe(rest);
+  const { method } = resolved;
+  await checkFree(out);
+  const file = await readFeatureFile(resolved.recipe.features, { train: true, text: method.needsText });
+  const rows = prepareRows(file, resolved.recipe);
+  const warnings = [...file.notes, ...rows.warnings];
+  warnings.forEach((w) => options.onWarning?.(w));
+  const info: RunInfo = {
+    format: runFormat, scion: version, created: new Date().toISOString(), state: 'running', method: method.name,
+    recipe: { ...resolved.recipe }, features: { path: file.path, digest: file.digest, ...(file.model ? { model: file.model } : {}) },
+    class_names: [...file.classNames], dim: file.dim, logit_scale: file.logitScale, environment: environment(),
+    validation: rows.validation, warnings,
+  };
+  const folder = await RunFolder.create(out, info, supportTensors(file.text, rows));
+  return complete(folder, file, rows, resolved, options, { fresh: true });
+}
+
+/**
+ * Goes on with a run that was stopped or killed, from its last checkpoint. The feature file must be there unchanged.
+ */
+export async function resume(path: string, options: TrainOptions = {}): Promise<Run> {
+  const folder = await RunFolder.reopen(path);
+  try {
+    if (folder.info.state === 'finished') return await loadRun(path);
+    const resolved = resolveRecipe(folder.info.recipe);
+    const { features } = folder.info;
+    const file = await readFeatureFile(features.path, { train: true, text: resolved.method.needsText });
+    if (file.digest !== features.digest) {
+      throw inputError(features.path, 'has changed since the run began; put the old file back or train again');
+    }
+    return await complete(folder, file, prepareRows(file, resolved.recipe), resolved, options, { fresh: false });
+  } finally {
+    await folder.close();
+  }
+}
+
+async function complete(
+  folder: RunFolder, file: FeatureFile, rows: Prepared, { recipe, method }: { recipe: Recipe; method: FeatureMethod },
+  options: TrainOptions, { fresh }: { fresh: boolean },
+): Promise<Run> {
+  const started = performance.now();
+  const runtime = nodeRuntime();
+  const every = (options.checkpointEvery ?? 2) * 1000;
+  let saved = performance.now();
+  let steps = 0;
+  try {
+    const checkpoint = fresh ? undefined : await folder.loadCheckpoint();
+    const chosen = await chooseAndFit({
+      runtime, method, recipe, rows, inputs: (support) => featureInputs(file, support),
+      onMetric: (metric) => {
+        folder.log(metric);
+        options.onMetric?.(metric, { epochs: recipe.training?.epochs ?? 0 });
+      },
+      ...(options.onPhase ? { onPhase: options.onPhase } : {}),
+      afterStep: async (take) => {
+        steps++;
+        const stop = options.signal?.aborted ?? false;
+        if (!stop && performance.now() - saved < every) return;
+        await folder.saveCheckpoint(await take());
+        saved = performance.now();
+        if (stop) throw interrupted(folder.path);
+      },
+      ...(checkpoint ? { resume: checkpoint } : {}),
+    });
+    if (options.signal?.aborted) throw interrupted(folder.path);
+    await folder.flush();
+    await folder.writeAdapter(chosen.values);
+    const test = file.test && await testScore(runtime, method, featureInputs(file, rows.support), chosen, file);
+    await folder.writeInfo({
+      state: 'finished',
+      result: {
+        config: chosen.config, epoch: chosen.epoch, trainable_parameters: countValues(chosen.values),
+        seconds: (performance.now() - started) / 1000,
+        ...(chosen.validation ? { validation: chosen.validation } : {}), ...(test ? { test } : {}),
+      },
+    });
+    await folder.close();
+    return runFromParts(folder.path, folder.info, supportTensors(file.text, rows), chosen.values, runtime);
+  } catch (error) {
+    await runtime.close();
+    // a run that never took a step has nothing to resume from
+    const useless = fresh && steps === 0 && !(error instanceof ScionError && error.kind === 'interrupted');
+    await (useless ? folder.discard() : folder.close());
+    throw error;
+  }
+}
+
+function interrupted(path: string): ScionError {
+  return new ScionError('interrupted', [{ path, message: `stopped; go on with \`scion resume ${path}\`` }]);
+}
+
+async function testScore(
+  runtime: Runtime, method: FeatureMethod, inputs: FeatureInputs, chosen: { config: Record<string, unknown>; values: Tensors }, file: FeatureFile,
+): Promise<NonNullable<RunInfo['result']>['test']> {
+  const { accuracy, loss, ece, rows } = await evaluateSplit(runtime, method.create(inputs, chosen.config), chosen.values, file.test!);
+  return { accuracy, loss, ece, rows };
+}
+
+export function countValues(values: Tensors): number {
+  return Object.values(values).reduce((sum, t) => sum + numel(t.shape), 0);
+}
+
+/** What the method is built on, for the run folder. */
+function supportTensors(text: Tensor<'float32'> | undefined, { support }: Prepared): Tensors {
+  return {
+    ...(text ? { 'text.features': text } : {}),
+    'support.features': support.features,
+    'support.labels': int64([support.labels.length], support.labels),
+  };
+}
