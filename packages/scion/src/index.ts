@@ -1,9 +1,10 @@
 /** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
-export { type ComparisonCell, type ComparisonResult, type CompareOptions, compare } from './trainer/compare.js';
+export { type CompareOptions, type ComparisonCell, type ComparisonResult, compare } from './trainer/compare.js';
+export { checkRuntime } from './trainer/check-runtime.js';
 export { type ProgramDescription, describeRecipe, describeRun } from './trainer/describe.js';
 export type { Checkpoint, Metric, Score } from './trainer/fit.js';
 export { type FileParity, type TensorParity, checkParity, tolerance as parityTolerance } from './trainer/parity.js';
-export { type ComparisonInput, type RecipeInput, resolveComparison, resolveRecipe } from './trainer/recipe.js';
+export { type ComparisonInput, type RecipeInput, describeField, resolveComparison, resolveRecipe } from './trainer/recipe.js';
 export { type Prediction, type Run, loadRun } from './trainer/run.js';
 export { type RunInfo } from './trainer/run-info.js';
 export { type TrainOptions, environment, resume, train, version } from './trainer/train.js';

@@ -41,7 +41,7 @@ export function vjp(output: Value, cotangent: Value, wrt: readonly Value[]): Val
         return cotangents.get(v) ?? b.full(graph, v.dtype, v.shape, 0);
       };
       const thunks = rule({
-        inputs: node.inputs, outputs: node.outputs, attributes: node.attributes as never, dy: cotangentOf(0),
+        inputs: node.inputs, outputs: node.outputs, attributes: node.attributes, dy: cotangentOf(0),
         cotangent: cotangentOf, reached: (i) => cotangents.has(node.outputs[i]!),
       });
       node.inputs.forEach((v, i) => {

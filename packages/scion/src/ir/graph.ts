@@ -101,7 +101,7 @@ export class Graph {
     types.forEach((type, index) => {
       outputs.push(this.value(type, { kind: 'node', node: node as unknown as Node, index }));
     });
-    this.nodes.push(node as unknown as Node);
+    this.nodes.push(node);
     this.known.set(key, outputs);
     return outputs;
   }

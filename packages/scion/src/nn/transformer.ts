@@ -61,37 +61,34 @@ class Mlp extends Module {
 
 /** Pre-norm: `x + attention(norm x)`, then `x + mlp(norm x)`. */
 export class EncoderLayer extends Module {
-  private readonly norm1: LayerNorm;
-  private readonly norm2: LayerNorm;
-  private readonly attn: SelfAttention;
-  private readonly mlp: Mlp;
-
   constructor(weights: Weights, config: EncoderConfig) {
     super();
     const norm = (name: string): LayerNorm =>
       this.child(name, new LayerNorm(below(weights, name), config.hidden_size, config.layer_norm_eps));
-    this.norm1 = norm('layer_norm1');
-    this.attn = this.child('self_attn', new SelfAttention(below(weights, 'self_attn'), config));
-    this.norm2 = norm('layer_norm2');
-    this.mlp = this.child('mlp', new Mlp(below(weights, 'mlp'), config));
+    norm('layer_norm1');
+    this.child('self_attn', new SelfAttention(below(weights, 'self_attn'), config));
+    norm('layer_norm2');
+    this.child('mlp', new Mlp(below(weights, 'mlp'), config));
   }
 
   forward(x: Value, tokens: number, batch: number): Value {
     const { graph } = x;
-    const mixed = graph.within('self_attn', () => this.attn.forward(this.norm1.forward(x), tokens, batch));
-    const attended = b.add(x, mixed);
-    return b.add(attended, graph.within('mlp', () => this.mlp.forward(this.norm2.forward(attended))));
+    const norm = (name: string, v: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(v));
+    const first = norm('layer_norm1', x);
+    const attended = b.add(x, graph.within('self_attn', () =>
+      this.part<SelfAttention>('self_attn').forward(first, tokens, batch)));
+    const second = norm('layer_norm2', attended);
+    return b.add(attended, graph.within('mlp', () => this.part<Projection>('mlp').forward(second)));
   }
 }
 
 /** A stack of layers under `layers.0`, `layers.1`, … */
 export class Encoder extends Module {
-  private readonly layers: EncoderLayer[];
-
-  constructor(weights: Weights, config: EncoderConfig) {
+  constructor(weights: Weights, private readonly config: EncoderConfig) {
     super();
-    this.layers = Array.from({ length: config.num_hidden_layers }, (_, i) =>
-      this.child(`layers.${i}`, new EncoderLayer(below(weights, `layers.${i}`), config)));
+    for (let i = 0; i < config.num_hidden_layers; i++) {
+      this.child(`layers.${i}`, new EncoderLayer(below(weights, `layers.${i}`), config));
+    }
   }
 
   /**
@@ -101,9 +98,10 @@ export class Encoder extends Module {
   forward(x: Value): Value {
     const [batch, tokens, width] = x.shape as [number, number, number];
     let rows = b.reshape(b.transpose(x, [1, 0, 2]), [tokens * batch, width]);
-    this.layers.forEach((layer, i) => {
-      rows = x.graph.within(`layers.${i}`, () => layer.forward(rows, tokens, batch));
-    });
+    for (let i = 0; i < this.config.num_hidden_layers; i++) {
+      const name = `layers.${i}`;
+      rows = x.graph.within(name, () => this.part<EncoderLayer>(name).forward(rows, tokens, batch));
+    }
     return b.reshape(rows, [tokens, batch, width]);
   }
 }

@@ -79,7 +79,7 @@ function encodeNode(
       : int64(as === 'int64' ? [list.length] : [], list)));
   }
   Object.assign(attributes, def.fixed);
-  const outputs = node.outputs.map((v) => (used.has(v) ? nameOf(v) : ''));
+  const outputs = node.outputs.map((v, i) => (used.has(v) || i < (def.outputs ?? Infinity) ? nameOf(v) : ''));
   while (outputs.length > 1 && outputs.at(-1) === '') outputs.pop();
   return create(NodeProtoSchema, {
     opType: node.op,

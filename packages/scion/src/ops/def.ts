@@ -40,6 +40,8 @@ export interface OpDef<A> {
     inputs?: readonly { attribute: keyof A & string; as: 'int64' | 'int64 scalar' | 'like' }[];
     /** Attributes that exist in ONNX only and always have this value. */
     fixed?: Readonly<Record<string, number | string>>;
+    /** How many outputs ONNX wants named even where nothing reads them; all where absent. */
+    outputs?: number;
   };
 }
 

@@ -83,7 +83,7 @@ export const normalization: {
         ...(bias ? [() => b.reduceSum(dy, lead)] : []),
       ];
     },
-    onnx: { fixed: { stash_type: 1 } },
+    onnx: { fixed: { stash_type: 1 }, outputs: 1 },
   },
   GroupNormalization: {
     infer: ([x, weight], { num_groups }) => {

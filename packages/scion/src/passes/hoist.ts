@@ -1,7 +1,7 @@
 /** Splits off what does not change from step to step, to be computed once before training. */
 import { Graph, type Node, type Value, liveNodes } from '../ir/graph.js';
 import { assert } from '../util/errors.js';
-import { copyLeaf } from './rewrite.js';
+import { copyLeaf, rewrite } from './rewrite.js';
 
 export interface Hoisted {
   /** Computes the frozen values; undefined where there is nothing to compute. */
@@ -12,7 +12,7 @@ export interface Hoisted {
 
 /**
  * A node is hoisted where it depends on frozen inputs and constants alone, and on at least one frozen input: what
- * depends on constants alone ONNX Runtime folds by itself.
+ * depends on constants alone ONNX Runtime folds by itself, so either side computes what it needs of that.
  */
 export function hoistFrozen(graph: Graph): Hoisted {
   const live = liveNodes(graph);
@@ -20,11 +20,13 @@ export function hoistFrozen(graph: Graph): Hoisted {
   const still = new Map<Value, boolean>(); // value → depends on a frozen input
   for (const v of graph.constants) still.set(v, false);
   for (const v of graph.inputs) if (v.source.kind === 'input' && v.source.role === 'frozen') still.set(v, true);
+  const unchanging = new Set<Node>(); // hoisted ones, and those that depend on constants alone
   const hoisted = new Set<Node>();
   for (const n of nodes) {
     if (!n.inputs.every((v) => still.has(v))) continue;
     const frozen = n.inputs.some((v) => still.get(v));
     n.outputs.forEach((v) => still.set(v, frozen));
+    unchanging.add(n);
     if (frozen) hoisted.add(n);
   }
   // what the step, or the caller, still needs of the hoisted part
@@ -53,10 +55,10 @@ export function hoistFrozen(graph: Graph): Hoisted {
       n.outputs.forEach((v, i) => map.set(v, copies[i]!));
     }
     for (const [name, v] of outputs) result.output(name, get(v));
-    return result;
+    return rewrite(result); // drops what only the other side needs
   };
   return {
-    prologue: hoisted.size ? part((n) => hoisted.has(n), [...border].map((v) => [borderName(v), v])) : undefined,
+    prologue: hoisted.size ? part((n) => unchanging.has(n), [...border].map((v) => [borderName(v), v])) : undefined,
     step: part((n) => !hoisted.has(n), graph.outputs),
   };
 }

@@ -6,6 +6,7 @@ import { isFloat } from '../ops/elementwise.js';
 import { evaluateGraph } from '../ops/evaluate.js';
 import { Graph as NewGraph } from '../ir/graph.js';
 import { apply } from '../ops/build.js';
+import { inferTypes } from '../ops/table.js';
 import { fromFloat64, numel, sameShape, toFloat64 } from '../util/tensor.js';
 import { type Rule, rewrite } from './rewrite.js';
 
@@ -29,8 +30,8 @@ const holds = (factor: number): boolean => Number.isFinite(Math.fround(factor)) 
 function unexpand(node: Node, inputs: readonly Value[]): readonly Value[] | undefined {
   const slim = inputs.map((v) => is(v, 'Expand')?.inputs[0] ?? v);
   if (slim.every((v, i) => v === inputs[i])) return undefined;
-  const outputs = apply(node.op, slim, node.attributes);
-  return sameShape(outputs[0]!.shape, node.outputs[0]!.shape) ? outputs : undefined;
+  const [type] = inferTypes(node.op, slim, node.attributes);
+  return sameShape(type!.shape, node.outputs[0]!.shape) ? apply(node.op, slim, node.attributes) : undefined;
 }
 
 /** A constant factor and what it multiplies. */

@@ -10,7 +10,7 @@ import { countValues, environment, version } from './train.js';
 /** One trained and tested cell of the comparison. */
 export interface ComparisonCell {
   method: string;
-  /** Rows per class asked for; a class with fewer gave all it has. Infinity is "all". */
+  /** Rows per class asked for; a class with fewer gave all it has. */
   shots: number;
   seed: number;
   /** Share of the test rows that were classified rightly, 0 … 1. */
@@ -24,7 +24,9 @@ export interface ComparisonCell {
   hyperparameters: Record<string, unknown>;
 }
 
+/** A whole comparison. Cells are missing where it was stopped. */
 export interface ComparisonResult {
+  /** ISO date. */
   created: string;
   scionVersion: string;
   features: { path: string; digest: string; model?: string; classes: number; dim: number; train: number; test: number };
@@ -66,7 +68,10 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
   try {
     for (const { shots, seed, rows } of draws) {
       for (const method of methods) {
-        options.signal?.throwIfAborted();
+        if (options.signal?.aborted) {
+          warn(`stopped after ${cells.length} of ${total} trainings`);
+          break;
+        }
         const started = performance.now();
         const { recipe } = resolveRecipe(recipeOf(comparison, method.name, shots, seed));
         const chosen = await chooseAndFit({ runtime, method, recipe, rows, inputs: (support) => featureInputs(file, support) });
@@ -74,7 +79,7 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
         const module = method.create(featureInputs(file, rows.support), chosen.config);
         const { accuracy, ece } = await evaluateSplit(runtime, module, chosen.values, file.test!);
         const cell: ComparisonCell = {
-          method: method.name, shots: shots === 'all' ? Infinity : shots, seed, accuracy, ece,
+          method: method.name, shots, seed, accuracy, ece,
           trainableParameters: countValues(chosen.values), seconds, hyperparameters: chosen.config,
         };
         cells.push(cell);
@@ -92,6 +97,6 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
     },
     recipe: { ...comparison }, environment: environment(),
     methods: methods.map(({ name, title, paper }) => ({ name, title, ...(paper ? { paper } : {}) })),
-    shots: comparison.shots.map((s) => (s === 'all' ? Infinity : s)), seeds: comparison.seeds, cells, warnings: [...warnings],
+    shots: comparison.shots, seeds: comparison.seeds, cells, warnings: [...warnings],
   };
 }

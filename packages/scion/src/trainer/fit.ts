@@ -48,6 +48,8 @@ export interface FitOptions {
   /** Called after every step, with what a checkpoint would hold on demand. */
   afterStep?: (take: () => Promise<Checkpoint>) => Promise<void>;
   resume?: Checkpoint;
+  /** Where a convex problem is started from; the solution does not depend on it. */
+  start?: Tensors;
   /** Ends after this many epochs of the schedule, as cross-validation found best. */
   stopAfter?: number;
 }
@@ -221,6 +223,12 @@ async function solve(options: FitOptions): Promise<Fit> {
       let at = 0;
       return Object.fromEntries(program.trained.map((p, i) => [p.name, float32(p.shape, x.slice(at, at += sizes[i]!))]));
     };
+    const start = new Float64Array(sizes.reduce((a, b) => a + b, 0));
+    program.trained.reduce((at, p, i) => {
+      const from = options.start?.[p.name];
+      if (from) start.set(from.data as Float32Array, at);
+      return at + sizes[i]!;
+    }, 0);
     const { x } = await lbfgs(async (point) => {
       const out = await session.run(unpack(point));
       const gradient = new Float64Array(point.length);
@@ -230,7 +238,7 @@ async function solve(options: FitOptions): Promise<Fit> {
         at += sizes[i]!;
       });
       return { value: (out.loss!.data as Float32Array)[0]!, gradient };
-    }, new Float64Array(sizes.reduce((a, b) => a + b, 0)), {
+    }, start, {
       iterations: training.epochs,
       onIteration: (step, loss) => onMetric?.({ type: 'step', step, epoch: step, loss, lr: 1 }),
     });

@@ -64,7 +64,7 @@ export interface Recipe extends Omit<z.output<typeof recipe>, 'training'> {
 const comparison = z.strictObject({
   ...shared,
   methods: z.array(z.string()).min(1),
-  shots: z.array(shots).min(1).default([1, 2, 4, 8, 16]),
+  shots: z.array(z.number().int().min(1)).min(1).default([1, 2, 4, 8, 16]),
   seeds: z.array(z.number().int().min(0)).min(1).default([1, 2, 3]),
   config: z.record(z.string(), z.record(z.string(), z.unknown())).default({}).describe('hyper-parameters by method'),
   training: changes.default({}),
@@ -78,7 +78,9 @@ export function resolveRecipe(input: unknown): { recipe: Recipe; method: Feature
   const values = parse(recipe, input, '', issues);
   const name = values?.method ?? (input as { method?: unknown } | null)?.method;
   const method = typeof name === 'string' ? collect(issues, () => getMethod(name)) : undefined;
-  const config = method && values ? parse(method.config, values.config, 'config', issues) : undefined;
+  // the method's own values are checked even where others are wrong, so that all complaints come at once
+  const given = values?.config ?? (input as { config?: unknown } | null)?.config ?? {};
+  const config = method && typeof given === 'object' ? parse(method.config, given, 'config', issues) : undefined;
   const full = method && values ? resolveTraining(method, values.training, issues) : undefined;
   if (issues.length > 0) throw new ScionError('usage', issues);
   const { training: _, ...rest } = values!;
@@ -146,7 +148,8 @@ function parse<T extends z.ZodType>(schema: T, input: unknown, prefix: string, i
       }
     } else {
       const value = problem.path.reduce<unknown>((v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key], input);
-      issues.push({ path, message: `${value === undefined ? 'missing' : JSON.stringify(value)}: ${problem.message}` });
+      const expected = problem.message.replace(/^[^:]*: (expected )?/, 'expected ').replace(/, received .*$/, '');
+      issues.push({ path, message: value === undefined ? `missing, ${expected}` : `${JSON.stringify(value)}: ${expected}` });
     }
   }
   return undefined;
@@ -162,4 +165,15 @@ function unwrap(schema: unknown): unknown {
   let at = schema as { unwrap?: () => unknown } | undefined;
   while (at && typeof at.unwrap === 'function') at = at.unwrap() as typeof at;
   return at ?? {};
+}
+
+/** What a value of a recipe means, for help texts: `describeField('training.lr')`. */
+export function describeField(path: string): string {
+  let at: unknown = path.split('.').reduce<unknown>(
+    (schema, key) => (unwrap(schema) as { shape?: Record<string, unknown> }).shape?.[key], recipe);
+  for (; at; at = (at as { unwrap?: () => unknown }).unwrap?.()) {
+    const { description } = at as { description?: string };
+    if (description !== undefined) return description;
+  }
+  return '';
 }

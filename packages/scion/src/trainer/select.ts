@@ -131,15 +131,17 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
   let searched: Chosen['searched'] = [];
 
   /** Trains on one pair's training rows and scores every epoch on its validation rows. */
-  const onPair = async (c: Record<string, unknown>, pair: Prepared['pairs'][number]): Promise<Fit> =>
-    (training ? fit({ ...shared, module: module(c, pair.train), ...pair, training }) : nothing);
+  const onPair = async (c: Record<string, unknown>, pair: Prepared['pairs'][number], start?: Tensors): Promise<Fit> =>
+    (training ? fit({ ...shared, module: module(c, pair.train), ...pair, training, ...(start ? { start } : {}) }) : nothing);
 
   if (searches && method.search!.when === 'train' && training) {
     const tried = combinations(method.search!.grid);
+    let before: Fit[] = [];
     for (const [i, values] of tried.entries()) {
       options.onPhase?.(`search ${i + 1} of ${tried.length}`);
       const fits: Fit[] = [];
-      for (const pair of rows.pairs) fits.push(await onPair({ ...config, ...values }, pair));
+      for (const [j, pair] of rows.pairs.entries()) fits.push(await onPair({ ...config, ...values }, pair, before[j]?.values));
+      before = fits;
       searched.push({ values, score: bestEpoch(fits, training.checkpoint).score });
     }
     searched = ranked(searched);

@@ -40,6 +40,6 @@ export const linearProbe: FeatureMethod<typeof config> = {
   needsText: false,
   config,
   training: { optimizer: 'lbfgs', lr: 1, epochs: 500, batch_size: Number.MAX_SAFE_INTEGER, schedule: 'constant' },
-  search: { when: 'train', published: true, grid: { l2: Array.from({ length: 13 }, (_, i) => 10 ** (-6 + i / 2)) } },
+  search: { when: 'train', published: true, grid: { l2: Array.from({ length: 10 }, (_, i) => 10 ** -i) } },
   create: (inputs, options) => new LinearProbe(inputs, options).named(),
 };

@@ -1,0 +1,74 @@
+/** `scion methods`, `scion graph` and `scion doctor`: what there is, what is compiled, whether it runs here. */
+import { mkdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import {
+  type ProgramDescription, type RecipeInput, ioError, checkRuntime, describeRecipe, describeRun, environment, getMethod, methodNames, resolveRecipe, version,
+  writeAtomically,
+} from '../../index.js';
+import { note, print, table } from '../output.js';
+import { addRecipeFlags, readRecipe, trainFlags, withFlagNames } from '../recipe-flags.js';
+
+export function addLook(program: Command): void {
+  program.command('methods')
+    .summary('the methods, their hyper-parameters and published settings')
+    .option('--json', 'print as JSON')
+    .action((options: { json?: boolean }) => {
+      const methods = methodNames().map((name) => {
+        const m = getMethod(name);
+        return { name, title: m.title, summary: m.summary, paper: m.paper, config: m.config.parse({}), training: m.training, search: m.search };
+      });
+      print(options.json === true, methods, () => `${table(['method', 'hyper-parameters', 'what it does'], methods.map((m) => [
+        m.name, Object.entries(m.config).map(([k, v]) => `${k}=${String(v)}`).join(' '), m.summary,
+      ]))}\n\nChange a hyper-parameter with --set key=value, and the training with --epochs, --lr and so on.`);
+    });
+
+  const graph = program.command('graph [run|recipe]')
+    .summary('the compiled program, to read and to open in Netron')
+    .description('Prints the program that Scion compiles: the prologue (run once), the training step and the prediction. '
+      + 'Takes a run folder, a recipe file, or the flags of `scion train`; also writes each part as .onnx.')
+    .option('--onnx <folder>', 'where to write prologue.onnx, step.onnx and predict.onnx (default: the run folder; for a recipe, nowhere)')
+    .option('--part <name>', 'print only this part: prologue, step or predict')
+    .option('--json', 'print as JSON');
+  addRecipeFlags(graph, trainFlags).action(async (target: string | undefined, options: Record<string, unknown>) => {
+    const isRun = target !== undefined && (await stat(target).catch(() => undefined))?.isDirectory() === true;
+    const description: ProgramDescription = isRun
+      ? await describeRun(target)
+      : await withFlagNames(options, trainFlags, async () => {
+        const from = { ...options, ...(target === undefined ? {} : { recipe: target }) };
+        return describeRecipe(await readRecipe<RecipeInput>(from, trainFlags, resolveRecipe));
+      });
+    const folder = typeof options.onnx === 'string' ? options.onnx : isRun ? join(target, 'graph') : undefined;
+    const written: string[] = [];
+    if (folder !== undefined) await makeFolder(folder);
+    for (const { name, onnx } of folder === undefined ? [] : description.parts) {
+      const file = join(folder!, `${name}.onnx`);
+      await writeAtomically(file, [onnx]);
+      written.push(file);
+    }
+    const parts = description.parts.filter((p) => options.part === undefined || p.name === options.part);
+    print(options.json === true, { method: description.method, parts: parts.map(({ name, nodes, text }) => ({ name, nodes, text })), written },
+      () => parts.map((p) => `# ${p.name}: ${p.nodes} nodes\n${p.text}`).join('\n'));
+    if (written.length) note(`written: ${written.join(', ')}`);
+  });
+
+  program.command('doctor')
+    .summary('whether Scion runs here, and how fast')
+    .option('--json', 'print as JSON')
+    .action(async (options: { json?: boolean }) => {
+      const { gflops, seconds } = await checkRuntime();
+      const memory = /MemAvailable:\s+(\d+)/.exec(await readFile('/proc/meminfo', 'utf8').catch(() => ''))?.[1];
+      const facts = {
+        scion: version, ...environment(), ...(memory ? { 'memory available': `${(Number(memory) / 2 ** 20).toFixed(1)} GiB` } : {}),
+        'ONNX Runtime': `works; first session after ${seconds.toFixed(2)} s`,
+        'matrix products': `${gflops.toFixed(0)} GFLOP/s`,
+      };
+      print(options.json === true, { ok: true, gflops, ...facts }, () => table(['what', 'here'], Object.entries(facts)));
+    });
+}
+
+async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
+    throw ioError(path, `cannot make the folder (${cause.code}); choose another with --onnx`, { cause });
+  });
+}

@@ -1,0 +1,74 @@
+/** `scion train` and `scion resume`. */
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { type RecipeInput, type Run, type TrainOptions, resolveRecipe, resume, train } from '../../index.js';
+import { Progress, interruptible, note, percent, print } from '../output.js';
+import { addRecipeFlags, readRecipe, trainFlags, withFlagNames } from '../recipe-flags.js';
+
+export function addTrain(program: Command): void {
+  const command = program.command('train')
+    .summary('adapt a classifier to a few examples per class')
+    .description('Trains a method on features of your pictures and writes a run folder: everything that is needed to '
+      + 'predict, evaluate, resume or copy the result elsewhere.')
+    .option('--out <folder>', 'run folder to make; must not exist yet')
+    .option('--json', 'print the result as JSON');
+  addRecipeFlags(command, trainFlags).addHelpText('after', `
+Examples:
+  scion train --features pets.safetensors --shots 16 --out runs/pets
+  scion train --features pets.safetensors --method tip-adapter-f --shots 4 --seed 2 --out runs/tip
+  scion train --recipe recipes/graph-adapter.yaml --set beta=0.7 --out runs/beta
+A run that was stopped goes on with \`scion resume runs/pets\`.`)
+    .action(async (options: Record<string, unknown>) => {
+      const run = await withFlagNames(options, trainFlags, async () => {
+        const recipe = await collected(options);
+        return train(recipe, watch(options.json !== true));
+      });
+      await finish(run, options.json === true);
+    });
+
+  program.command('resume <run>')
+    .summary('go on with a run that was stopped or killed')
+    .description('Goes on from the last checkpoint; the losses are those of a run that was never stopped. The feature '
+      + 'file must still be where it was, unchanged.')
+    .option('--json', 'print the result as JSON')
+    .action(async (path: string, options: { json?: boolean }) => {
+      await finish(await resume(path, watch(options.json !== true)), options.json === true);
+    });
+}
+
+/** The recipe and the folder. */
+async function collected(options: Record<string, unknown>): Promise<RecipeInput & { out: string }> {
+  const missing = typeof options.out === 'string' && options.out !== ''
+    ? [] : [{ path: '--out', message: 'missing: name the run folder to make, e.g. --out runs/first' }];
+  const recipe = await readRecipe<RecipeInput>(options, trainFlags, resolveRecipe, missing);
+  // runs remember where their features are, wherever they are resumed from
+  return { ...recipe, features: resolve(recipe.features), out: String(options.out) };
+}
+
+function watch(bar: boolean): TrainOptions {
+  const progress = new Progress(bar);
+  let phase = 'training';
+  return {
+    signal: interruptible(),
+    onWarning: (warning) => note(`warning: ${warning}`),
+    onPhase: (next) => {
+      phase = next;
+      if (bar && next !== 'training') progress.update(0, 1, next);
+    },
+    onMetric: (metric, { epochs }) => {
+      const val = metric.type === 'epoch' && metric.val_accuracy !== undefined ? `  validation ${percent(metric.val_accuracy)}` : '';
+      if (metric.type === 'epoch') progress.update(metric.epoch, epochs, `${phase}  loss ${metric.loss.toFixed(4)}${val}`);
+    },
+  };
+}
+
+async function finish(run: Run, json: boolean): Promise<void> {
+  const { result, method, validation } = run.info;
+  await run.close();
+  print(json, { run: run.path, method, ...result, accuracy: result?.test?.accuracy }, () => [
+    `${method}: ${result!.trainable_parameters.toLocaleString('en')} trained numbers in ${result!.seconds.toFixed(1)} s`,
+    ...(result!.validation ? [`validation (${validation}): ${percent(result!.validation.accuracy)}`] : []),
+    ...(result!.test ? [`test: ${percent(result!.test.accuracy)} of ${result!.test.rows} rows, calibration error ${percent(result!.test.ece)}`] : []),
+    `run folder: ${run.path}`,
+  ].join('\n'));
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+/** The command `scion`. */
+import { Command, CommanderError } from 'commander';
+import { version } from '../index.js';
+import { addCompare } from './commands/compare.js';
+import { addLook } from './commands/look.js';
+import { addTrain } from './commands/train.js';
+import { addUse } from './commands/use.js';
+import { report } from './output.js';
+
+const program = new Command('scion')
+  .description('Adapt a frozen vision-language model to your own images and words.')
+  .version(version)
+  .showHelpAfterError('(scion --help, or scion <command> --help, shows what there is)')
+  .exitOverride()
+  .addHelpText('after', `
+First steps:
+  scion compare --features FILE --methods zero-shot,tip-adapter-f,graph-adapter --shots 1,4,16 --html report.html
+  scion train --features FILE --method graph-adapter --shots 16 --out runs/first
+  scion eval runs/first
+Results are on stdout, progress on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.`);
+addTrain(program);
+addUse(program);
+addCompare(program);
+addLook(program);
+for (const command of program.commands) command.exitOverride();
+
+// a reader that closes early (scion eval … | head) is no failure
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else process.exitCode = report(error);
+}

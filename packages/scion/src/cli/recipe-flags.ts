@@ -1,0 +1,149 @@
+/** The flags that stand for values of a recipe, in one table; a recipe file comes first, flags on top. */
+import { readFile } from 'node:fs/promises';
+import { dirname, extname, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { parse as parseYaml } from 'yaml';
+import { type Issue, ScionError, describeField, inputError } from '../index.js';
+
+interface Flag {
+  /** As commander writes it. */
+  flag: string;
+  /** Where the value goes in the recipe. */
+  path: string;
+  kind?: 'number' | 'numbers' | 'list' | 'switch';
+  /** Instead of the recipe's own description. */
+  help?: string;
+}
+
+const shared: Flag[] = [
+  { flag: '--features <file>', path: 'features' },
+  { flag: '--validation <how>', path: 'validation' },
+  { flag: '--search <when>', path: 'search' },
+  { flag: '--strict-shots', path: 'strict_shots', kind: 'switch' },
+  { flag: '--threads <n>', path: 'threads', kind: 'number' },
+  { flag: '--epochs <n>', path: 'training.epochs', kind: 'number' },
+  { flag: '--lr <x>', path: 'training.lr', kind: 'number' },
+  { flag: '--batch-size <n>', path: 'training.batch_size', kind: 'number' },
+  { flag: '--optimizer <name>', path: 'training.optimizer' },
+  { flag: '--schedule <name>', path: 'training.schedule' },
+  { flag: '--warmup-epochs <n>', path: 'training.warmup_epochs', kind: 'number' },
+  { flag: '--weight-decay <x>', path: 'training.weight_decay', kind: 'number' },
+  { flag: '--max-grad-norm <x>', path: 'training.max_grad_norm', kind: 'number' },
+  { flag: '--label-smoothing <x>', path: 'training.label_smoothing', kind: 'number' },
+  { flag: '--class-weights <how>', path: 'training.class_weights' },
+  { flag: '--patience <epochs>', path: 'training.patience', kind: 'number' },
+  { flag: '--checkpoint <which>', path: 'training.checkpoint' },
+];
+
+export const trainFlags: Flag[] = [
+  { flag: '--method <name>', path: 'method' },
+  { flag: '--shots <n>', path: 'shots', kind: 'number' },
+  { flag: '--seed <n>', path: 'seed', kind: 'number' },
+  ...shared,
+];
+
+export const compareFlags: Flag[] = [
+  { flag: '--methods <a,b>', path: 'methods', kind: 'list', help: 'methods, with commas between them' },
+  { flag: '--shots <n,…>', path: 'shots', kind: 'numbers', help: 'training rows per class (default 1,2,4,8,16)' },
+  { flag: '--seeds <n,…>', path: 'seeds', kind: 'numbers', help: 'of everything random (default 1,2,3)' },
+  ...shared,
+];
+
+export function addRecipeFlags(command: Command, flags: readonly Flag[]): Command {
+  command.option('--recipe <file>', 'YAML or JSON with all of this; flags come on top');
+  for (const { flag, path, help } of flags) command.option(flag, help ?? describeField(path));
+  return command.option('--set <key=value>', "a hyper-parameter of the method, e.g. --set beta=0.7 (in compare: graph-adapter.beta=0.7)",
+    (value: string, before: string[] | undefined) => [...before ?? [], value]);
+}
+
+/** `--warmup-epochs <n>` → `warmupEpochs`, as commander names it. */
+const optionKey = (flag: string): string =>
+  flag.split(' ')[0]!.slice(2).replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
+
+/**
+ * The recipe of a command line, checked by `check`. What is wrong with the flags, with the recipe and in `more` is
+ * reported at once.
+ */
+export async function readRecipe<T>(
+  options: Record<string, unknown>, flags: readonly Flag[], check: (recipe: Record<string, unknown>) => unknown, more: readonly Issue[] = [],
+): Promise<T> {
+  const recipe = typeof options.recipe === 'string' ? await readRecipeFile(options.recipe) : {};
+  const issues: Issue[] = [...more];
+  for (const { flag, path, kind } of flags) {
+    const value = options[optionKey(flag)];
+    if (value !== undefined) put(recipe, path.split('.'), convert(value, kind), path, issues);
+  }
+  for (const entry of (options.set ?? []) as string[]) {
+    const [, key, value] = /^([^=]+)=(.*)$/.exec(entry) ?? [];
+    if (key === undefined) issues.push({ path: '--set', message: `${JSON.stringify(entry)}: expected key=value, e.g. --set beta=0.7` });
+    else put(recipe, ['config', ...key.split('.')], scalarOf(value!), '--set', issues);
+  }
+  try {
+    check(recipe);
+  } catch (error) {
+    if (!(error instanceof ScionError)) throw error;
+    issues.push(...error.issues);
+  }
+  if (issues.length > 0) throw new ScionError('usage', issues);
+  return recipe as T;
+}
+
+/** Names the flag where a value came from one: users do not know `training.lr` when they typed `--lr`. */
+export async function withFlagNames<T>(
+  options: Record<string, unknown>, flags: readonly Flag[], body: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    if (!(error instanceof ScionError)) throw error;
+    throw new ScionError(error.kind, error.issues.map((issue) => {
+      const flag = flags.find((f) => f.path === issue.path && (options.recipe === undefined || options[optionKey(f.flag)] !== undefined));
+      return flag ? { ...issue, path: flag.flag.split(' ')[0]! } : issue;
+    }), { cause: error });
+  }
+}
+
+/** Numbers where a number is meant; anything else stays as it is, for the recipe's own check to name. */
+function convert(value: unknown, kind: Flag['kind']): unknown {
+  if (typeof value !== 'string') return value;
+  if (kind === 'list') return value.split(',').map((v) => v.trim()).filter(Boolean);
+  if (kind === 'numbers') return value.split(',').map((v) => scalarOf(v.trim()));
+  return kind === 'number' ? scalarOf(value) : value;
+}
+
+function scalarOf(value: string): unknown {
+  if (value === 'true' || value === 'false') return value === 'true';
+  return value.trim() !== '' && Number.isFinite(Number(value)) ? Number(value) : value;
+}
+
+function put(target: Record<string, unknown>, path: string[], value: unknown, where: string, issues: Issue[]): void {
+  let at = target;
+  for (const key of path.slice(0, -1)) {
+    const next = (at[key] ??= {});
+    if (typeof next !== 'object' || next === null || Array.isArray(next)) {
+      issues.push({ path: where, message: `${path.join('.')}: ${key} is not a group of values in the recipe` });
+      return;
+    }
+    at = next as Record<string, unknown>;
+  }
+  Object.defineProperty(at, path.at(-1)!, { value, enumerable: true, configurable: true, writable: true });
+}
+
+/** Reads YAML or JSON; paths in it are relative to its folder. */
+async function readRecipeFile(file: string): Promise<Record<string, unknown>> {
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw inputError(file, 'cannot be read; check the path of the recipe', { cause });
+  });
+  let value: unknown;
+  try {
+    value = extname(file) === '.json' ? JSON.parse(text) : parseYaml(text, { maxAliasCount: 0 });
+  } catch (cause) {
+    throw inputError(file, `is no ${extname(file) === '.json' ? 'JSON' : 'YAML'}: ${(cause as Error).message.split('\n')[0]}`, { cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw inputError(file, 'is no recipe, expected keys and values such as "method: graph-adapter"');
+  }
+  const recipe = value as Record<string, unknown>;
+  if (typeof recipe.features === 'string') recipe.features = resolve(dirname(file), recipe.features);
+  return recipe;
+}

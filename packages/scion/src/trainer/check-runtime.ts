@@ -1,0 +1,30 @@
+/** Whether ONNX Runtime works here, and at what rate it multiplies matrices. */
+import { Graph } from '../ir/graph.js';
+import { encodeModel } from '../onnx/encode.js';
+import * as f from '../nn/functional.js';
+import { nodeRuntime } from '../runtime/node.js';
+import { zeros } from '../util/tensor.js';
+
+/** Runs a 1024³ product a few times; the best one counts. Seconds until the first session was ready. */
+export async function checkRuntime(): Promise<{ gflops: number; seconds: number }> {
+  const n = 1024;
+  const graph = new Graph();
+  const [a, b] = ['a', 'b'].map((name) => graph.input(name, 'float32', [n, n]));
+  graph.output('c', f.reduceSum(f.matmul(a!, b!)));
+  const started = performance.now();
+  const runtime = nodeRuntime();
+  try {
+    const session = await runtime.load(encodeModel(graph));
+    const seconds = (performance.now() - started) / 1000;
+    await session.hold({ a: zeros('float32', [n, n]), b: zeros('float32', [n, n]) });
+    let best = Infinity;
+    for (let i = 0; i < 5; i++) {
+      const before = performance.now();
+      await session.run({});
+      best = Math.min(best, (performance.now() - before) / 1000);
+    }
+    return { gflops: (2 * n ** 3) / best / 1e9, seconds };
+  } finally {
+    await runtime.close();
+  }
+}
