@@ -10,9 +10,12 @@ import { gradients, vjp } from './grad.js';
 
 const backward = (graph: Graph): string[] => graph.nodes.filter((n) => n.path.endsWith('backward')).map((n) => n.path);
 
-function evaluate(graph: Graph, outputs: Record<string, Value>, feeds: Record<string, number[]>): Record<string, number[]> {
+function evaluate(
+  graph: Graph, outputs: Record<string, Value>, feeds: Record<string, number[]>,
+): Record<string, number[]> {
   for (const [name, v] of Object.entries(outputs)) graph.output(name, v);
-  const result = evaluateGraph(graph, Object.fromEntries(Object.entries(feeds).map(([n, x]) => [n, Float64Array.from(x)])));
+  const result =
+    evaluateGraph(graph, Object.fromEntries(Object.entries(feeds).map(([n, x]) => [n, Float64Array.from(x)])));
   return Object.fromEntries(Object.entries(result).map(([n, t]) => [n, [...t.data]]));
 }
 
@@ -87,7 +90,8 @@ describe('cotangents', () => {
     const graph = new Graph();
     const x = graph.input('x', 'float64', [3]);
     const [, second] = b.split(x, [1, 2], 0);
-    expect(evaluate(graph, { dx: gradients(b.reduceSum(b.mul(second!, 5)), [x])[0]! }, { x: [1, 2, 3] }).dx).toEqual([0, 5, 5]);
+    expect(evaluate(graph, { dx: gradients(b.reduceSum(b.mul(second!, 5)), [x])[0]! }, { x: [1, 2, 3] }).dx)
+      .toEqual([0, 5, 5]);
   });
 });
 
@@ -96,7 +100,15 @@ describe('ops without a gradient', () => {
     const graph = new Graph();
     const x = graph.input('x', 'float32', [2]);
     const rounded = graph.within('head.round', () => b.floor(x));
-    expect(() => gradients(b.reduceSum(rounded), [x])).toThrow('no gradient passes Floor at head.round; keep it off the path');
+    expect(() => gradients(b.reduceSum(rounded), [x]))
+      .toThrow('no gradient passes Floor at head.round; keep it off the path');
+  });
+
+  test('below the values that the gradient is taken of do no harm', () => {
+    const graph = new Graph();
+    const rounded = b.floor(graph.input('x', 'float64', [2]));
+    const dr = gradients(b.reduceSum(b.mul(rounded, rounded)), [rounded])[0]!;
+    expect(evaluate(graph, { dr }, { x: [1.5, 2.5] }).dr).toEqual([2, 4]);
   });
 
   test('beside the path do no harm: integers and conditions carry no gradient', () => {
@@ -119,7 +131,8 @@ test('a loss is a scalar that the graph computes, a cotangent has the shape of i
 test('the backward program of a small perceptron', () => {
   const graph = new Graph();
   const x = graph.input('x', 'float32', [4, 3]);
-  const [w1, b1, w2] = [graph.input('w1', 'float32', [5, 3]), graph.input('b1', 'float32', [5]), graph.input('w2', 'float32', [2, 5])];
+  const [w1, b1, w2] =
+    [graph.input('w1', 'float32', [5, 3]), graph.input('b1', 'float32', [5]), graph.input('w2', 'float32', [2, 5])];
   const hidden = graph.within('fc1', () => b.relu(b.gemm(x, w1, b1, { transB: 1 })));
   const y = graph.within('fc2', () => b.gemm(hidden, w2, undefined, { transB: 1 }));
   const loss = graph.within('loss', () => b.reduceMean(b.mul(y, y)));

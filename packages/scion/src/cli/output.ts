@@ -3,12 +3,12 @@ import { ScionError } from '../index.js';
 
 /** Results: text, or with `--json` one JSON value. */
 export function print(json: boolean, value: unknown, text: () => string): void {
-  const out = json ? `${JSON.stringify(value, undefined, 2)}\n` : text();
+  const out = json ? `${escaped(JSON.stringify(value, undefined, 2))}\n` : text();
   process.stdout.write(out.endsWith('\n') ? out : `${out}\n`);
 }
 
 export function note(message: string): void {
-  process.stderr.write(`${message}\n`);
+  process.stderr.write(`${escaped(message)}\n`);
 }
 
 /** Messages of errors that a user can act on; anything else is a defect and shows where it happened. */
@@ -34,9 +34,16 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 
 export const percent = (x: number): string => `${(100 * x).toFixed(2)} %`;
 
-/** A file name or class name from outside, with control characters made visible. */
+const visible = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
+
+/** A file name or class name from outside, with characters that steer a terminal made visible. */
 export function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return text.replace(/\p{Cc}|\p{Bidi_Control}/gu, visible);
+}
+
+/** The same for text of several lines. JSON stays the same JSON, since these characters occur only in its strings. */
+function escaped(text: string): string {
+  return text.replace(/(?!\n)\p{Cc}|\p{Bidi_Control}/gu, visible);
 }
 
 /** A bar on a terminal, a line now and then elsewhere. */

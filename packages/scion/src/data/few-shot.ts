@@ -48,14 +48,14 @@ export function drawShots(
     } else if (rows.length < shots) {
       short.push(`${name} has ${rows.length}`);
       if (strict) {
-        issues.push({ path: '--shots', message: `${shots}: class ${name} has ${rows.length} rows; use --shots ${least} or fewer` });
+        issues.push({ path: `--shots ${shots}`, message: `class ${name} has ${rows.length} rows; use --shots ${least} or fewer` });
       }
     }
     const order = random.child('shots', k).shuffle(rows);
     train.push(...order.slice(0, shots));
     rest.push(order.slice(shots));
   });
-  if (issues.length > 0) throw new ScionError(issues.every((i) => i.path === '--shots') ? 'usage' : 'input', issues);
+  if (issues.length > 0) throw new ScionError(least > 0 ? 'usage' : 'input', issues);
   const warnings = short.length
     ? [`fewer than ${shots} training rows in ${short.length} of ${classNames.length} classes, all of them are used: `
       + `${short.slice(0, 5).join(', ')}${short.length > 5 ? ', …' : ''}`]

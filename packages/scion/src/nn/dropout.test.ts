@@ -78,7 +78,8 @@ describe('a mask', () => {
   test('is another one for another step, seed or name', () => {
     const base = mask(0.5, seedA, 3);
     const others = [
-      mask(0.5, seedA, 4), mask(0.5, seedA + 1, 3), mask(0.5, 3, seedA), mask(0.5, seedA, 3, 'layers.1'), mask(0.5, 0, 0),
+      mask(0.5, seedA, 4), mask(0.5, seedA + 1, 3), mask(0.5, 3, seedA), mask(0.5, seedA, 3, 'layers.1'),
+      mask(0.5, 0, 0),
     ];
     for (const other of others) expect(Math.abs(correlation(base, other))).toBeLessThan(bound());
   });
@@ -94,9 +95,11 @@ describe('a mask', () => {
 
   test('is uncorrelated with those of the next steps, and no element stays dropped', () => {
     const steps = Array.from({ length: 64 }, (_, s) => mask(0.5, seedA, s));
-    const all = (from: number, to: number): Float64Array => Float64Array.from(steps.slice(from, to).flatMap((m) => [...m]));
+    const all = (from: number, to: number): Float64Array =>
+      Float64Array.from(steps.slice(from, to).flatMap((m) => [...m]));
     for (const lag of [1, 2, 8]) {
-      expect(Math.abs(correlation(all(0, 64 - lag), all(lag, 64))), `lag ${lag}`).toBeLessThan(bound(count * (64 - lag)));
+      expect(Math.abs(correlation(all(0, 64 - lag), all(lag, 64))), `lag ${lag}`)
+        .toBeLessThan(bound(count * (64 - lag)));
     }
     // how often each element is kept: binomial with 64 draws, so the variance over elements is 16
     const kept = Array.from({ length: count }, (_, i) => steps.reduce((s, m) => s + m[i]!, 0));
@@ -134,5 +137,7 @@ test('places of one shape share their counters; a mask of any rank is drawn', ()
   graph.output('y', dropout(dropout(x, 0.5, seed, step, 'a'), 0.5, seed, step, 'b'));
   const held = graph.constants.reduce((n, v) => n + numel(v.shape), 0);
   expect(held).toBeLessThan(40 * 3 + 50 + 20);
-  for (const of of [[], [5], [1, 1], [2, 3, 4, 5], [300, 1]]) expect(mask(0.5, 1, 1, 'rank', of).length).toBe(numel(of));
+  for (const of of [[], [5], [1, 1], [2, 3, 4, 5], [300, 1]]) {
+    expect(mask(0.5, 1, 1, 'rank', of).length).toBe(numel(of));
+  }
 });

@@ -16,27 +16,34 @@ const random = Random.seeded(17);
 const normal = (shape: Shape): Float64Array => Float64Array.from({ length: numel(shape) }, () => random.normal());
 const drawn: Weights = (_, shape) => trained(shape, init.normal(1));
 const config: EncoderConfig = {
-  hidden_size: 6, intermediate_size: 5, num_hidden_layers: 2, num_attention_heads: 3, hidden_act: 'gelu', layer_norm_eps: 1e-5,
+  hidden_size: 6, intermediate_size: 5, num_hidden_layers: 2, num_attention_heads: 3, hidden_act: 'gelu',
+  layer_norm_eps: 1e-5,
 };
+
+type Feeds = Record<string, Float64Array>;
 
 function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance = 1e-12): void {
   expect(actual.length).toBe(expected.length);
   Array.from(expected).forEach((e, i) => {
-    if (!(Math.abs(actual[i]! - e) <= tolerance * Math.max(1, Math.abs(e)))) expect.fail(`[${i}] is ${actual[i]}, expected ${e}`);
+    const close = Math.abs(actual[i]! - e) <= tolerance * Math.max(1, Math.abs(e)); // false for NaN
+    if (!close) expect.fail(`[${i}] is ${actual[i]}, expected ${e}`);
   });
 }
 
 /** Runs a graph with random values for every input that is not given. */
-function evaluate(graph: Graph, feeds: Record<string, Float64Array> = {}): { feeds: Record<string, Float64Array>; y: Float64Array } {
+function evaluate(graph: Graph, feeds: Feeds = {}): { feeds: Feeds; y: Float64Array } {
   for (const v of graph.inputs) if (v.source.kind === 'input') feeds[v.source.name] ??= normal(v.shape);
   return { feeds, y: evaluateGraph(graph, feeds).y!.data };
 }
 
 /** `x Wᵀ + b`, by the definition. */
-function linear(x: Float64Array, w: Float64Array, bias: Float64Array, [rows, inner, out]: readonly [number, number, number]): Float64Array {
+function linear(
+  x: Float64Array, w: Float64Array, bias: Float64Array, [rows, inner, out]: readonly [number, number, number],
+): Float64Array {
   return Float64Array.from({ length: rows * out }, (_, i) => {
     const [r, o] = [Math.floor(i / out), i % out];
-    return Array.from({ length: inner }, (_, k) => x[r * inner + k]! * w[o * inner + k]!).reduce((s, v) => s + v, bias[o]!);
+    return Array.from({ length: inner }, (_, k) =>
+      x[r * inner + k]! * w[o * inner + k]!).reduce((s, v) => s + v, bias[o]!);
   });
 }
 
@@ -47,7 +54,8 @@ function naiveAttention(
   const out = new Float64Array(q.length);
   const d = width / s.heads;
   const row = (token: number, image: number, head: number): number => (token * s.batch + image) * width + head * d;
-  for (let image = 0; image < s.batch; image++) for (let head = 0; head < s.heads; head++) for (let i = 0; i < s.tokens; i++) {
+  for (let n = 0; n < s.batch * s.heads * s.tokens; n++) {
+    const [i, head, image] = [n % s.tokens, Math.floor(n / s.tokens) % s.heads, Math.floor(n / s.tokens / s.heads)];
     const scores = Array.from({ length: s.tokens }, (_, j) => {
       let dot = 0;
       for (let c = 0; c < d; c++) dot += q[row(i, image, head) + c]! * k[row(j, image, head) + c]!;
@@ -205,7 +213,8 @@ describe('layers', () => {
   });
 
   test.each([
-    { tokens: 5, batch: 3, heads: 2 }, { tokens: 1, batch: 2, heads: 4 }, { tokens: 4, batch: 1, heads: 8 }, { tokens: 3, batch: 5, heads: 1 },
+    { tokens: 5, batch: 3, heads: 2 }, { tokens: 1, batch: 2, heads: 4 }, { tokens: 4, batch: 1, heads: 8 },
+    { tokens: 3, batch: 5, heads: 1 },
   ])('attention with $tokens tokens, $batch images, $heads heads', (shape) => {
     const graph = new Graph();
     const [q, k, v] = ['q', 'k', 'v'].map((name) => graph.input(name, 'float32', [shape.tokens * shape.batch, 8]));
@@ -255,7 +264,8 @@ describe('an encoder', () => {
       const row = x.slice(i - i % width, i - i % width + width);
       const mean = row.reduce((s, u) => s + u, 0) / width;
       const variance = row.reduce((s, u) => s + (u - mean) ** 2, 0) / width;
-      return (v - mean) / Math.sqrt(variance + 1e-5) * feeds[`${at}.weight`]![i % width]! + feeds[`${at}.bias`]![i % width]!;
+      const [scale, shift] = ['weight', 'bias'].map((p) => feeds[`${at}.${p}`]![i % width]!);
+      return (v - mean) / Math.sqrt(variance + 1e-5) * scale! + shift!;
     });
     const apply = (x: Float64Array, at: string, inner: number, out: number): Float64Array =>
       linear(x, feeds[`${at}.weight`]!, feeds[`${at}.bias`]!, [count, inner, out]);
@@ -268,7 +278,8 @@ describe('an encoder', () => {
       const at = `${layer}.self_attn`;
       const h = norm(rows, `${layer}.layer_norm1`);
       const [q, k, v] = ['q', 'k', 'v'].map((p) => apply(h, `${at}.${p}_proj`, width, width));
-      const mixed = apply(naiveAttention(q!, k!, v!, { tokens, batch, heads: 3 }, width), `${at}.out_proj`, width, width);
+      const mixed =
+        apply(naiveAttention(q!, k!, v!, { tokens, batch, heads: 3 }, width), `${at}.out_proj`, width, width);
       rows = rows.map((r, i) => r + mixed[i]!);
       const hidden = gelu(apply(norm(rows, `${layer}.layer_norm2`), `${layer}.mlp.fc1`, width, 5));
       const change = apply(hidden, `${layer}.mlp.fc2`, 5, width);
@@ -278,7 +289,7 @@ describe('an encoder', () => {
     expectClose(y, rows, 1e-10);
   });
 
-  test('has the gradient of central differences, for its input and every parameter, before and after the passes', () => {
+  test('has the gradient of central differences for input and parameters, before and after the passes', () => {
     const graph = build();
     const y = graph.outputs.get('y')!;
     const forward = simplify(graph);

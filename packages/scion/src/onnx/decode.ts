@@ -4,7 +4,8 @@ import { inputError } from '../util/errors.js';
 import type { DType } from '../util/tensor.js';
 import { onnxTypes } from './encode.js';
 import {
-  type AttributeProto, AttributeProto_AttributeType as Kind, type ModelProto, ModelProtoSchema, TensorProto_DataLocation, type ValueInfoProto,
+  type AttributeProto, AttributeProto_AttributeType as Kind, type ModelProto, ModelProtoSchema,
+  TensorProto_DataLocation, type ValueInfoProto,
 } from './generated/onnx_pb.js';
 
 /** A named value; a dimension without a fixed size is its name. */
@@ -76,7 +77,8 @@ export function decodeModel(bytes: Uint8Array, path = 'the model'): OnnxSummary 
 
 function summary({ name, type }: ValueInfoProto): OnnxValue {
   const t = type?.value.case === 'tensorType' ? type.value.value : undefined;
-  const shape = (t?.shape?.dim ?? []).map(({ value }) => (value.case === 'dimValue' ? Number(value.value) : value.value ?? '?'));
+  const shape =
+    (t?.shape?.dim ?? []).map(({ value }) => (value.case === 'dimValue' ? Number(value.value) : value.value ?? '?'));
   return { name, dtype: t && dtypes.get(t.elemType), shape };
 }
 

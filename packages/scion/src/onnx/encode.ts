@@ -34,7 +34,7 @@ export function encodeModel(graph: Graph, name = 'scion'): OnnxModel {
   const used = new Set([...[...live].flatMap((n) => n.inputs), ...graph.outputs.values()]);
   const names = new Map<Value, string>();
   for (const [output, v] of graph.outputs) if (v.source.kind === 'node' && !names.has(v)) names.set(v, output);
-  const nameOf = (v: Value): string => names.get(v) ?? valueName(v).replace('%', 'v');
+  const nameOf = (v: Value): string => names.get(v) ?? valueName(v);
   const extra: TensorProto[] = [];
   const inline = (key: string, data: Tensor): string => {
     if (!extra.some((t) => t.name === key)) extra.push(tensorProto(key, data));

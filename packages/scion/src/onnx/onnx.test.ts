@@ -49,13 +49,17 @@ describe('encoding', () => {
       outputs: [{ name: 'y', dtype: 'float32', shape: [4, 2] }, { name: 'z', dtype: 'float16', shape: [2, 1] }],
       nodes: [
         {
-          op: 'FusedMatMul', domain: 'com.microsoft', name: 'proj/FusedMatMul_2', inputs: ['x', 'proj.weight'], outputs: ['v2'],
+          op: 'FusedMatMul', domain: 'com.microsoft', name: 'proj/FusedMatMul_2', inputs: ['x', 'proj.weight'],
+          outputs: ['%2'],
           attributes: { alpha: 0.5, transA: 0, transB: 1, transBatchA: 0, transBatchB: 0 },
         },
-        { op: 'Gelu', domain: '', name: 'main/Gelu_3', inputs: ['v2'], outputs: ['v3'], attributes: { approximate: 'tanh' } },
-        { op: 'Reshape', domain: '', name: 'main/Reshape_4', inputs: ['v3', 'int64(4,2)'], outputs: ['y'], attributes: {} },
-        { op: 'ReduceMean', domain: '', name: 'main/ReduceMean_5', inputs: ['v2', 'int64(1)'], outputs: ['v5'], attributes: { keepdims: 1 } },
-        { op: 'Cast', domain: '', name: 'main/Cast_6', inputs: ['v5'], outputs: ['z'], attributes: { to: 10 } },
+        { op: 'Gelu', domain: '', name: 'main/Gelu_3', inputs: ['%2'], outputs: ['%3'],
+          attributes: { approximate: 'tanh' } },
+        { op: 'Reshape', domain: '', name: 'main/Reshape_4', inputs: ['%3', 'int64(4,2)'], outputs: ['y'],
+          attributes: {} },
+        { op: 'ReduceMean', domain: '', name: 'main/ReduceMean_5', inputs: ['%2', 'int64(1)'], outputs: ['%5'],
+          attributes: { keepdims: 1 } },
+        { op: 'Cast', domain: '', name: 'main/Cast_6', inputs: ['%5'], outputs: ['z'], attributes: { to: 10 } },
       ],
     });
     expect(initializers.map(({ name, dtype, shape }) => ({ name, dtype, shape }))).toEqual([
@@ -67,7 +71,8 @@ describe('encoding', () => {
   });
 
   test('bytes that are no model are refused readably', () => {
-    expect(() => decodeModel(new TextEncoder().encode('version https://git-lfs'), 'w.onnx')).toThrow('w.onnx: is no ONNX model');
+    expect(() => decodeModel(new TextEncoder().encode('version https://git-lfs'), 'w.onnx'))
+      .toThrow('w.onnx: is no ONNX model');
     expect(() => decodeModel(new Uint8Array(0), 'w.onnx')).toThrow('w.onnx: is an ONNX model without a graph');
   });
 
@@ -120,7 +125,8 @@ describe('outputs', () => {
     for (const part of [0, 1, 2]) {
       const { graph, x } = setup();
       graph.output('y', b.split(x, [1, 1, 1], 1)[part]!);
-      expect((await run(graph, { x: x23 })).y!.data).toEqual(Float32Array.of(...[0, 3].map((r) => x23.data[r + part]!)));
+      expect((await run(graph, { x: x23 })).y!.data)
+        .toEqual(Float32Array.of(...[0, 3].map((r) => x23.data[r + part]!)));
     }
     for (const part of [0, 1] as const) {
       const { graph, x } = setup();
@@ -138,7 +144,9 @@ describe('weights in a safetensors file', () => {
   };
 
   /** `x W` for every file, with weights from files and from memory. */
-  async function expectSame(files: { path: string; tensors: Record<string, Tensor> }[]): Promise<ReturnType<typeof decodeModel>> {
+  async function expectSame(
+    files: { path: string; tensors: Record<string, Tensor> }[],
+  ): Promise<ReturnType<typeof decodeModel>> {
     const results: Tensors[] = [];
     let model: ReturnType<typeof decodeModel> | undefined;
     for (const external of [true, false]) {
@@ -148,7 +156,7 @@ describe('weights in a safetensors file', () => {
         for (const [name, t] of Object.entries(tensors)) {
           const at = file.tensors.get(name)!;
           const w = external
-            ? b.cast(graph.external(name, { dtype: t.dtype, shape: t.shape }, { path: file.path, offset: at.offset, byteLength: at.byteLength }), 'float32')
+            ? b.cast(graph.external(name, t, { ...at, path: file.path }), 'float32')
             : b.constant(graph, toFloat32(t), name);
           graph.output(`y.${name}`, b.matmul(x, w));
         }
@@ -161,6 +169,7 @@ describe('weights in a safetensors file', () => {
     return model!;
   }
 
+  const codes = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' };
   test.each(['float32', 'float16', 'bfloat16'] as const)('%s at an odd offset', async (dtype) => {
     const path = join(folder, `odd-${dtype}.safetensors`);
     // the header is read back below; a pad tensor of one byte in front of the weights makes their offset odd
@@ -169,7 +178,7 @@ describe('weights in a safetensors file', () => {
     for (const padding of [0, 1, 2, 3]) {
       const header = JSON.stringify({
         pad: { dtype: 'U8', shape: [1], data_offsets: [0, 1] },
-        w: { dtype: { float32: 'F32', float16: 'F16', bfloat16: 'BF16' }[dtype], shape: [3, 5], data_offsets: [1, 1 + bytes.length] },
+        w: { dtype: codes[dtype], shape: [3, 5], data_offsets: [1, 1 + bytes.length] },
       }) + ' '.repeat(padding);
       const prefix = new DataView(new ArrayBuffer(8));
       prefix.setBigUint64(0, BigInt(header.length), true);
@@ -196,13 +205,12 @@ describe('weights in a safetensors file', () => {
   test('in shards of different folders, one beside the folder of the other', async () => {
     await mkdir(join(folder, 'a', 'deep'), { recursive: true });
     await mkdir(join(folder, 'ab'));
-    const files = [['a/deep/1.safetensors', 'w1'], ['ab/2.safetensors', 'w2'], ['a/3.safetensors', 'w3']].map(([file, name]) => ({
-      path: join(folder, file!), tensors: { [name!]: draw([3, 4], 'float32') },
-    }));
+    const paths = ['a/deep/1.safetensors', 'ab/2.safetensors', 'a/3.safetensors'];
+    const files = paths.map((path, i) => (
+      { path: join(folder, path), tensors: { [`w${i}`]: draw([3, 4], 'float32') } }));
     for (const { path, tensors } of files) await writeSafetensors(path, tensors);
     const model = await expectSame(files);
-    expect(model.initializers.map((t) => (t.data as { location: string }).location)).toEqual(
-      ['a/deep/1.safetensors', 'ab/2.safetensors', 'a/3.safetensors']);
+    expect(model.initializers.map((t) => (t.data as { location: string }).location)).toEqual(paths);
   });
 
   test('a relative path given by the user is made absolute before it gets here', async () => {

@@ -40,7 +40,7 @@ function pair(a: Operand, b: Operand): [Value, Value] {
 
 const binary = <T extends 'Add' | 'Sub' | 'Mul' | 'Div' | 'Pow' | 'Max' | 'Min' | 'Equal' | 'Greater' | 'GreaterOrEqual'
   | 'Less' | 'LessOrEqual' | 'And' | 'Or' | 'BitwiseXor'>(op: T) =>
-  (a: Operand, b: Operand): Value => one(op, pair(a, b), {} as OpAttributes[T]);
+  (a: Operand, b: Operand): Value => one(op, pair(a, b), {});
 export const add = binary('Add');
 export const sub = binary('Sub');
 export const mul = binary('Mul');
@@ -59,7 +59,7 @@ export const bitwiseXor = binary('BitwiseXor');
 
 const unary = <T extends 'Abs' | 'Cos' | 'Erf' | 'Exp' | 'Floor' | 'Identity' | 'Log' | 'Neg' | 'Not' | 'Reciprocal'
   | 'Relu' | 'Sigmoid' | 'Sign' | 'Sin' | 'Softplus' | 'Sqrt' | 'Tanh' | 'GlobalAveragePool'>(op: T) =>
-  (x: Value): Value => one(op, [x], {} as OpAttributes[T]);
+  (x: Value): Value => one(op, [x], {});
 export const abs = unary('Abs');
 export const cos = unary('Cos');
 export const erf = unary('Erf');
@@ -169,7 +169,7 @@ const reduction = <T extends 'ReduceSum' | 'ReduceMean' | 'ReduceMax' | 'ReduceM
     if (axes.length === 0) return op === 'ReduceSumSquare' ? mul(x, x) : x;
     return one(op, [x], {
       axes: axes.map((a) => normalAxis(a, x.shape.length)), keepdims,
-    } as unknown as OpAttributes[T]);
+    });
   };
 export const reduceSum = reduction('ReduceSum');
 export const reduceMean = reduction('ReduceMean');

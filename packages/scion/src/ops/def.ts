@@ -16,9 +16,9 @@ export interface VjpContext<A> {
   /** The cotangent of the first output. */
   readonly dy: Value;
   /** The cotangent of output i; zeros where nothing depends on it. */
-  cotangent(i: number): Value;
+  cotangent: (i: number) => Value;
   /** Whether anything that leads to the loss depends on output i. */
-  reached(i: number): boolean;
+  reached: (i: number) => boolean;
 }
 
 /**

@@ -73,7 +73,7 @@ export const indexing: {
   },
   GatherND: {
     infer: ([x, indices]) => [{
-      dtype: x!.dtype, shape: [...indices!.shape.slice(0, -1), ...x!.shape.slice(indices!.shape.at(-1)!)],
+      dtype: x!.dtype, shape: [...indices!.shape.slice(0, -1), ...x!.shape.slice(indices!.shape.at(-1))],
     }],
     evaluate: ([x, indices]) => {
       const { starts, size } = blockStarts(x!.shape, indices!);
@@ -107,7 +107,7 @@ export const indexing: {
   },
   ScatterND: {
     infer: ([x, indices, updates]) => {
-      const expected = [...indices!.shape.slice(0, -1), ...x!.shape.slice(indices!.shape.at(-1)!)];
+      const expected = [...indices!.shape.slice(0, -1), ...x!.shape.slice(indices!.shape.at(-1))];
       assert(updates!.shape.join() === expected.join(),
         `ScatterND updates [${updates!.shape.join(', ')}], expected [${expected.join(', ')}]`);
       return [x!];

@@ -14,9 +14,11 @@ export const ops = {
   ...elementwise, ...matmul, ...conv, ...normalization, ...reduction, ...shape, ...indexing,
 } satisfies OpTable;
 
+const table: OpTable = ops;
+
 /** The definition of an op, with its attributes' type. */
 export function opDef<T extends OpType>(op: T): OpDef<OpAttributes[T]> {
-  return (ops as OpTable)[op] as OpDef<OpAttributes[T]>;
+  return table[op];
 }
 
 /** Output types; a mismatch says which op it was. */

@@ -71,7 +71,8 @@ describe('20 steps as in PyTorch', () => {
     const parameters = names.map((n) => graph.input(n, 'float32', shapes.get(n)!, 'state'));
     let gradients: Value[] = names.map((n) => graph.input(`grad.${n}`, 'float32', shapes.get(n)!));
     const rates = settings.groups.map((_, i) => graph.input(`lr.${i}`, 'float32', []));
-    const scalars = Object.fromEntries(Object.keys(optimizer.scalars(1)).map((n) => [n, graph.input(n, 'float32', [])]));
+    const scalars =
+      Object.fromEntries(Object.keys(optimizer.scalars(1)).map((n) => [n, graph.input(n, 'float32', [])]));
     if (settings.clip !== null) {
       const clipped = clipByGlobalNorm(gradients, settings.clip);
       gradients = clipped.gradients;
@@ -87,7 +88,8 @@ describe('20 steps as in PyTorch', () => {
     names.forEach((n, i) => {
       const group = settings.groups.findIndex((g) => g.params.includes(n));
       const slot = (s: string): string => `${n}.${s}`;
-      const slots = Object.fromEntries(optimizer.slots.map((s) => [s, graph.input(slot(s), 'float32', shapes.get(n)!, 'state')]));
+      const slots =
+        Object.fromEntries(optimizer.slots.map((s) => [s, graph.input(slot(s), 'float32', shapes.get(n)!, 'state')]));
       const updated = optimizer.update({
         parameter: parameters[i]!, gradient: gradients[i]!, slots, lr: rates[group]!, scalars,
         weightDecay: settings.groups[group]!.weight_decay,
@@ -102,7 +104,8 @@ describe('20 steps as in PyTorch', () => {
       for (let step = 0; step < settings.steps; step++) {
         const factor = scheduleFactor(settings.schedule, step, settings.total, settings.warmup);
         const groupRates = settings.groups.map((g) => g.lr * factor);
-        expectClose(float32([groupRates.length], groupRates), atStep(tensors.get('group_lr')!, step), `group_lr ${step}`);
+        expectClose(float32([groupRates.length], groupRates), atStep(tensors.get('group_lr')!, step),
+          `group_lr ${step}`);
         const outputs = await session.run({
           ...Object.fromEntries(names.map((n) => [`grad.${n}`, atStep(tensors.get(`grad.${n}`)!, step)])),
           ...Object.fromEntries(groupRates.map((lr, i) => [`lr.${i}`, scalar(lr)])),
@@ -132,18 +135,24 @@ describe('scheduleFactor', () => {
   });
 });
 
-test('a zero gradient is clipped to zero, not to NaN, and one within the bound is left as it is', async () => {
-  const graph = new Graph();
-  const g = graph.input('g', 'float32', [3]);
-  const { gradients, norm } = clipByGlobalNorm([g], 2);
-  graph.output('clipped', gradients[0]!);
-  graph.output('norm', norm);
-  const session = await runtime.load(encodeModel(graph));
-  try {
-    expect((await session.run({ g: float32([3], [0, 0, 0]) })).clipped!.data).toEqual(Float32Array.of(0, 0, 0));
-    const small = Float32Array.of(0.5, -1, 0.25);
-    expect((await session.run({ g: float32([3], small) })).clipped!.data).toEqual(small);
-  } finally {
-    await session.release();
-  }
+describe('clipByGlobalNorm', () => {
+  const clipped = async (maxNorm: number, values: readonly number[]): Promise<Float32Array> => {
+    const graph = new Graph();
+    graph.output('y', clipByGlobalNorm([graph.input('g', 'float32', [values.length])], maxNorm).gradients[0]!);
+    const session = await runtime.load(encodeModel(graph));
+    try {
+      return (await session.run({ g: float32([values.length], values) })).y!.data as Float32Array;
+    } finally {
+      await session.release();
+    }
+  };
+
+  test('keeps a zero gradient zero, not NaN, and one within the bound as it is', async () => {
+    expect(await clipped(2, [0, 0, 0])).toEqual(Float32Array.of(0, 0, 0));
+    expect(await clipped(2, [0.5, -1, 0.25])).toEqual(Float32Array.of(0.5, -1, 0.25));
+  });
+
+  test('adds 1e-6 to the norm, as PyTorch does', async () => {
+    expect((await clipped(1e-6, [1e-6]))[0]! * 1e6).toBeCloseTo(0.5, 6);
+  });
 });

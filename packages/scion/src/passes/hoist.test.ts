@@ -38,7 +38,8 @@ test('what is frozen is in the prologue alone, what is trained or fed in the ste
   expect(opsOf(step)).toEqual(['Gather', 'MatMul']);
   const roles = (g: Graph): string[] => g.inputs.map((v) => (v.source.kind === 'input' ? v.source.role : ''));
   expect(new Set(roles(prologue!))).toEqual(new Set(['frozen']));
-  expect(prologue!.nodes.every((n) => n.path === 'encoder') && step.nodes.every((n) => n.path === 'adapter')).toBe(true);
+  expect(prologue!.nodes.every((n) => n.path === 'encoder') && step.nodes.every((n) => n.path === 'adapter'))
+    .toBe(true);
   const names = step.inputs.map((v) => (v.source.kind === 'input' ? v.source.name : ''));
   for (const name of prologue!.outputs.keys()) expect(names).toContain(name);
   expect(names).not.toContain('x0'); // the images themselves are not handed to the step
@@ -55,8 +56,10 @@ describe('no prologue', () => {
   };
 
   test('without frozen inputs', () => without((p) => b.exp(p.input([2]))));
-  test('for what depends on constants alone', () => without((p) => b.add(p.input([2]), b.exp(p.constant([2], [1, 2])))));
-  test('where a frozen input meets a trained one at once', () => without((p) => b.add(p.input([2], 'frozen'), p.input([2], 'state'))));
+  test('for what depends on constants alone', () =>
+    without((p) => b.add(p.input([2]), b.exp(p.constant([2], [1, 2])))));
+  test('where a frozen input meets a trained one at once', () =>
+    without((p) => b.add(p.input([2], 'frozen'), p.input([2], 'state'))));
 });
 
 test('a frozen value that only dead nodes use is not computed', () => {

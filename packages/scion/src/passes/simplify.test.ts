@@ -36,7 +36,9 @@ describe('neutral elements', () => {
   });
 
   test('1 and 0 in every element, inline or expanded', () => {
-    expect(left((p, x) => [b.mul(x, b.full(p.graph, 'float32', [2, 3], 1)), b.add(b.full(p.graph, 'float32', [3], 0), x)])).toEqual([]);
+    expect(left((p, x) => [
+      b.mul(x, b.full(p.graph, 'float32', [2, 3], 1)), b.add(b.full(p.graph, 'float32', [3], 0), x),
+    ])).toEqual([]);
   });
 
   test('stay where they broadcast x to another shape', () => {
@@ -96,12 +98,15 @@ describe('matrix products', () => {
   test('read transposed operands in place', () => {
     expect(onlyProduct((x, w) => b.matmul(b.swapLast(w), b.swapLast(x)))).toMatchObject({ transA: 1, transB: 1 });
     expect(onlyProduct((x) => b.matmul(x, b.swapLast(x)))).toMatchObject({ transA: 0, transB: 1 });
-    expect(onlyProduct((x) => b.fusedMatMul(b.swapLast(x), x, { transA: 1, transB: 1, alpha: 2 }))).toMatchObject({ transA: 0, transB: 1, alpha: 2 });
-    expect(onlyProduct((_, _w, p) => b.matmul(p.input([5, 2, 3]), b.swapLast(p.input([5, 4, 3]))))).toMatchObject({ transB: 1 });
+    expect(onlyProduct((x) => b.fusedMatMul(b.swapLast(x), x, { transA: 1, transB: 1, alpha: 2 })))
+      .toMatchObject({ transA: 0, transB: 1, alpha: 2 });
+    expect(onlyProduct((_, _w, p) => b.matmul(p.input([5, 2, 3]), b.swapLast(p.input([5, 4, 3])))))
+      .toMatchObject({ transB: 1 });
   });
 
   test('leave other permutations and operands read with transBatch alone', () => {
-    expect(left((p) => b.matmul(b.transpose(p.input([3, 2, 4]), [1, 0, 2]), p.input([4, 5])))).toEqual(['Transpose', 'MatMul']);
+    expect(left((p) => b.matmul(b.transpose(p.input([3, 2, 4]), [1, 0, 2]), p.input([4, 5]))))
+      .toEqual(['Transpose', 'MatMul']);
     expect(left((p) => b.fusedMatMul(b.swapLast(p.input([3, 4, 2])), p.input([2, 4, 5]), { transBatchA: 1 })))
       .toEqual(['Transpose', 'FusedMatMul']);
   });
@@ -163,7 +168,8 @@ describe('constant folding', () => {
 
   test('leaves large results and other integer types alone', () => {
     expect(folded((p) => b.exp(p.constant([4097], new Array<number>(4097).fill(0))))).toBe('Exp');
-    expect(folded((p) => b.mul(...[3, 4].map((n) => p.graph.constant(tensor('uint32', [1], Uint32Array.of(n)))) as [Value, Value]))).toBe('Mul');
+    const unsigned = (p: Program, n: number): Value => p.graph.constant(tensor('uint32', [1], Uint32Array.of(n)));
+    expect(folded((p) => b.mul(unsigned(p, 3), unsigned(p, 4)))).toBe('Mul');
   });
 });
 

@@ -14,7 +14,9 @@ const sums = (graph: Program['graph']): number[] =>
   graph.nodes.filter((n) => n.op === 'ReduceSum').map((n) => n.inputs[0]!.shape.at(-1)!);
 
 /** Before and after, for the gradients of `body` with respect to all its inputs. */
-function rewritten(shapes: readonly Shape[], body: (...inputs: Value[]) => Value): { before: number[]; after: number[]; change: number } {
+function rewritten(
+  shapes: readonly Shape[], body: (...inputs: Value[]) => Value,
+): { before: number[]; after: number[]; change: number } {
   const p = new Program(Random.seeded(9));
   const inputs = shapes.map((s) => p.input(s));
   const y = body(...inputs);
@@ -46,7 +48,8 @@ describe('fires', () => {
   });
 
   test('where values are stored transposed', () => {
-    const { after, change } = rewritten([[6, 5], [2, 5]], (scores, v) => b.fusedMatMul(b.softmax(scores), v, { transB: 1 }));
+    const { after, change } =
+      rewritten([[6, 5], [2, 5]], (scores, v) => b.fusedMatMul(b.softmax(scores), v, { transB: 1 }));
     expect(after).toEqual([2]);
     expect(change).toBeLessThan(1e-12);
   });
@@ -72,7 +75,8 @@ describe('does not fire', () => {
     const result = attentionGrad(p.graph);
     return { after: sums(result), change: change(p, result) };
   };
-  const rowSum = (dP: Value, P: Value, axis = 1, keepdims: 0 | 1 = 1): Value => b.reduceSum(b.mul(dP, P), [axis], keepdims);
+  const rowSum = (dP: Value, P: Value, axis = 1, keepdims: 0 | 1 = 1): Value =>
+    b.reduceSum(b.mul(dP, P), [axis], keepdims);
 
   test('(though it does with these very operands)', () => {
     const { after, change } = byHand((_, dO, V, P) => rowSum(b.fusedMatMul(dO, V, { transB: 1 }), P));

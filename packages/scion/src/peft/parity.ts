@@ -3,12 +3,12 @@ import type { Value } from '../ir/graph.js';
 
 export interface ParityInputs {
   /** A tensor of the file as input of the graph. */
-  input(name: string): Value;
+  input: (name: string) => Value;
   /** Whether the file has this tensor. */
-  has(name: string): boolean;
+  has: (name: string) => boolean;
   /** A number or a word of the file's metadata; an error names what is missing. */
-  number(key: string): number;
-  text(key: string): string;
+  number: (key: string) => number;
+  text: (key: string) => string;
 }
 
 export interface ParityCheck {

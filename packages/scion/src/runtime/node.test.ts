@@ -60,7 +60,8 @@ describe('what fails', () => {
   test('a model that is refused says so, and other sessions work on', async () => {
     const session = await load(counter);
     await expect(runtime.load({ bytes: Uint8Array.of(1, 2, 3) })).rejects.toThrow(/^ONNX Runtime: /);
-    await expect(load((g) => g.output('y', b.bitwiseXor(g.input('x', 'float32', [2]), 1)))).rejects.toThrow(/BitwiseXor/);
+    await expect(load((g) => g.output('y', b.bitwiseXor(g.input('x', 'float32', [2]), 1))))
+      .rejects.toThrow(/BitwiseXor/);
     expect(numbers((await session.run({ x, state: scalar(1) })).y)).toEqual([11, 21]);
   });
 
@@ -71,8 +72,10 @@ describe('what fails', () => {
 
   test('inputs of a wrong shape or dtype are named, and the next run works', async () => {
     const session = await load(counter);
-    await expect(session.run({ x: float32([3], [1, 2, 3]), state: scalar(0) })).rejects.toThrow(/ONNX Runtime: .*\bx\b/s);
-    await expect(session.run({ x: int64([2], [1, 2]), state: scalar(0) })).rejects.toThrow(/ONNX Runtime: .*(int64|float)/s);
+    await expect(session.run({ x: float32([3], [1, 2, 3]), state: scalar(0) }))
+      .rejects.toThrow(/ONNX Runtime: .*\bx\b/s);
+    await expect(session.run({ x: int64([2], [1, 2]), state: scalar(0) }))
+      .rejects.toThrow(/ONNX Runtime: .*(int64|float)/s);
     expect(numbers((await session.run({ x, state: scalar(2) })).y)).toEqual([12, 22]);
   });
 
@@ -80,9 +83,12 @@ describe('what fails', () => {
     const session = await load(counter);
     await session.hold({ state: scalar(0) });
     const results = await Promise.allSettled([
-      session.run({ x }, { carry }), session.run({ x: float32([1, 5], [0, 0, 0, 0, 0]) }, { carry }), session.run({ x }, { carry }),
+      session.run({ x }, { carry }),
+      session.run({ x: float32([1, 5], [0, 0, 0, 0, 0]) }, { carry }),
+      session.run({ x }, { carry }),
     ]);
-    expect(results.map((r) => (r.status === 'fulfilled' ? numbers(r.value.y) : 'failed'))).toEqual([[10, 20], 'failed', [11, 21]]);
+    expect(results.map((r) => (r.status === 'fulfilled' ? numbers(r.value.y) : 'failed')))
+      .toEqual([[10, 20], 'failed', [11, 21]]);
   });
 
   test('an unknown output or held input is named', async () => {
@@ -142,8 +148,10 @@ test('a view of a larger buffer is sent without the rest', async () => {
     const feed = float32([2], large.subarray(500, 502));
     await session.hold({ state: float32([], large.subarray(0, 1)) });
     expect(numbers((await session.run({ x: feed })).y)).toEqual([3, 4]);
-    const arrays = sent.mock.calls.flatMap(([m]) =>
-      Object.values((m as { feeds?: object; tensors?: object }).feeds ?? (m as { tensors?: object }).tensors ?? {}) as Tensor[]);
+    const arrays = sent.mock.calls.flatMap(([message]) => {
+      const { feeds, tensors } = message as { feeds?: Record<string, Tensor>; tensors?: Record<string, Tensor> };
+      return Object.values({ ...feeds, ...tensors });
+    });
     expect(arrays.map((t) => t.data.buffer.byteLength)).toEqual([4, 8]);
     expect(large.buffer.byteLength).toBe(4_000_000); // and is still the caller's
   } finally {
@@ -163,7 +171,8 @@ test('a released session refuses everything but another release', async () => {
 test('close ends what is going on and what comes later, with a reason', async () => {
   const other = nodeRuntime();
   const session = await load(slow(20), other);
-  const reasons = [session.run({ x: float32([1], [1]) }), session.held(['x'])].map((p) => p.then(() => 'done', (e: Error) => e.message));
+  const reasons = [session.run({ x: float32([1], [1]) }), session.held(['x'])].map((p) =>
+    p.then(() => 'done', (e: Error) => e.message));
   await other.close();
   expect(await Promise.all(reasons)).toEqual(['the runtime has been closed', 'the runtime has been closed']);
   await expect(session.run({ x: float32([1], [1]) })).rejects.toThrow('the runtime has been closed');

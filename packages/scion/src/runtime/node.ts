@@ -76,6 +76,6 @@ function compact<T extends { byteLength: number; buffer: ArrayBufferLike; slice(
 
 function detached(tensors: Tensors): Tensors {
   return Object.fromEntries(Object.entries(tensors).map(([name, t]): [string, Tensor] => [
-    name, { ...t, data: compact(t.data as Uint8Array) } as Tensor,
+    name, { ...t, data: compact(t.data as Uint8Array) },
   ]));
 }

@@ -32,6 +32,8 @@ export interface Checkpoint {
   best?: { epoch: number } & Score;
   /** Sum of the losses of the epoch under way. */
   epochLoss: number;
+  /** Validation scores of the epochs so far. */
+  history: readonly Score[];
   /** `state.<input>` and `best.<parameter>`. */
   tensors: Tensors;
 }
@@ -149,9 +151,9 @@ async function descend(options: FitOptions): Promise<Fit> {
     let best = resume?.best;
     let bestValues: Tensors = resume ? prefixed(resume.tensors, 'best.') : {};
     let epochLoss = resume?.epochLoss ?? 0;
-    const history: Score[] = [];
+    const history: Score[] = [...resume?.history ?? []];
     const take = async (step: number): Promise<Checkpoint> => ({
-      step, epochLoss, ...(best ? { best } : {}),
+      step, epochLoss, history, ...(best ? { best } : {}),
       tensors: { ...withPrefix(await session.held([...program.state.keys()]), 'state.'), ...withPrefix(bestValues, 'best.') },
     });
     let order: number[] = [];
@@ -189,6 +191,7 @@ async function descend(options: FitOptions): Promise<Fit> {
             best = { epoch: epoch + 1, ...now };
             bestValues = values;
           } else if (training.patience !== undefined && epoch + 1 - best!.epoch >= training.patience) {
+            step++;
             break;
           }
         } else {

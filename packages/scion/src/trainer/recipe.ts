@@ -31,7 +31,8 @@ const training = z.strictObject({
 const changes = z.strictObject(fields).partial();
 export type Training = z.output<typeof training>;
 
-const shots = z.union([z.number().int().min(1), z.literal('all')]).describe('training rows per class, or all');
+const shots = z.union([z.number().int().min(1), z.literal('all')], 'expected a whole number from 1 on, or all')
+  .describe('training rows per class, or all');
 const validation = z.enum(['auto', 'holdout', 'kfold', 'none']).default('auto').describe(
   'holdout: min(shots, 4) rows per class that are not trained on, as in CoOp; kfold: for sets too small for that; '
   + 'auto: holdout where every class has rows left, else kfold');

@@ -15,10 +15,11 @@ import { existsSync } from 'node:fs';
 import { access, constants, mkdir, open, readFile, readdir, rename, rm, rmdir, truncate, writeFile } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { systemError, writeAtomically } from '../formats/files.js';
 import { readSafetensors, writeSafetensors } from '../formats/safetensors-node.js';
 import type { Tensors } from '../runtime/session.js';
-import { inputError, usageError } from '../util/errors.js';
+import { ScionError, inputError, usageError } from '../util/errors.js';
 import type { Checkpoint, Metric } from './fit.js';
 import type { RunInfo } from './run-info.js';
 import { parseRunInfo } from './run-info.js';
@@ -28,12 +29,19 @@ export const files = {
   checkpoint: 'checkpoint.safetensors', lock: 'lock',
 } as const;
 
+/** The run folders that this process writes to. */
+const held = new Set<string>();
+
 /** A run folder that this process holds the lock of. */
 export class RunFolder {
   private metrics: FileHandle | undefined;
   private pending: Promise<unknown> = Promise.resolve();
+  private closed = false;
 
-  private constructor(readonly path: string, public info: RunInfo) {}
+  /** @param made the topmost folder that had to be made on the way to `path` */
+  private constructor(readonly path: string, public info: RunInfo, private readonly made?: string) {
+    held.add(resolve(path));
+  }
 
   /**
    * Makes the folder with its first files, in one rename.
@@ -42,8 +50,9 @@ export class RunFolder {
   static async create(path: string, info: RunInfo, support: Tensors): Promise<RunFolder> {
     const parent = dirname(resolve(path));
     const draft = join(parent, `.${basename(path)}-${randomUUID()}.tmp`);
+    let made: string | undefined;
     try {
-      await mkdir(draft, { recursive: true });
+      made = await mkdir(draft, { recursive: true });
       await writeSafetensors(join(draft, files.support), support);
       await writeFile(join(draft, files.metrics), '');
       await writeFile(join(draft, files.lock), String(process.pid));
@@ -55,23 +64,26 @@ export class RunFolder {
       await rename(draft, path);
     } catch (cause) {
       await rm(draft, { recursive: true, force: true }).catch(() => undefined);
-      const code = (cause as NodeJS.ErrnoException).code;
-      if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOTDIR') throw occupied(path);
+      await removeEmpty(parent, made);
       // the error names the folder that the user knows, not the draft
-      throw systemError(path, 'make the run folder', cause);
+      const reason = cause instanceof ScionError ? cause.cause : cause;
+      const code = (reason as NodeJS.ErrnoException).code;
+      if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOTDIR') throw occupied(path);
+      throw systemError(path, 'make the run folder', reason);
     }
-    return new RunFolder(path, info);
+    return new RunFolder(path, info, made);
   }
 
   /** Opens an unfinished run for going on with it; cleans up what a killed process left behind. */
   static async reopen(path: string): Promise<RunFolder> {
-    const info = await readRunInfo(path);
+    await readRunInfo(path);
     await access(path, constants.W_OK).catch((cause: unknown) => {
       throw systemError(path, 'write to the run folder', cause);
     });
     await takeLock(path);
     for (const name of await readdir(path)) if (/^\.scion-.*\.tmp$/.test(name)) await rm(join(path, name), { force: true });
-    return new RunFolder(path, info);
+    // read again: whoever held the lock may have finished the run meanwhile
+    return new RunFolder(path, await readRunInfo(path));
   }
 
   async writeInfo(changes: Partial<RunInfo>): Promise<void> {
@@ -144,15 +156,26 @@ export class RunFolder {
 
   /** Gives the lock back. */
   async close(): Promise<void> {
+    if (this.closed) return; // the lock may be another's by now
+    this.closed = true;
     await this.pending.catch(() => undefined);
     await this.metrics?.close();
     await rm(join(this.path, files.lock), { force: true });
+    held.delete(resolve(this.path));
   }
 
   /** Removes the whole folder: nothing of a run that failed before its first step stays behind. */
   async discard(): Promise<void> {
     await this.close();
     await rm(this.path, { recursive: true, force: true });
+    await removeEmpty(dirname(resolve(this.path)), this.made);
+  }
+}
+
+/** Removes the folders from `path` up to `top`, as far as they are empty. */
+async function removeEmpty(path: string, top: string | undefined): Promise<void> {
+  for (let at = path; top !== undefined && at.startsWith(top); at = dirname(at)) {
+    if (!await rmdir(at).then(() => true, () => false)) return;
   }
 }
 
@@ -203,24 +226,34 @@ export async function readRunInfo(path: string): Promise<RunInfo> {
 /** Takes the lock of an existing folder; a lock whose process is gone is void. */
 async function takeLock(path: string): Promise<void> {
   const lock = join(path, files.lock);
-  for (let attempt = 0; attempt < 2; attempt++) {
+  for (let attempt = 0; attempt < 5; attempt++) {
     try {
       await writeFile(lock, String(process.pid), { flag: 'wx' });
       return;
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw systemError(lock, 'write it', cause);
     }
-    const owner = Number(await readFile(lock, 'utf8').catch(() => ''));
-    if (alive(owner)) {
-      throw usageError(path, `process ${owner} is writing to this run; wait for it or stop it`);
+    const owner = await readFile(lock, 'utf8').catch(() => '');
+    if (owner === '' && attempt < 3) {
+      await sleep(20); // it is being written, or has just been given back
+      continue;
     }
-    await rm(lock, { force: true });
+    if (alive(Number(owner), path)) {
+      throw usageError(path, `process ${owner} is writing to this run; wait for it or stop it (if it is no scion, remove ${lock})`);
+    }
+    // moved aside and looked at: another process that found the same void lock may have put its own there
+    const aside = join(path, `.scion-${randomUUID()}.tmp`);
+    if (!await rename(lock, aside).then(() => true, () => false)) continue;
+    if (await readFile(aside, 'utf8') === owner) await rm(aside, { force: true });
+    else await rename(aside, lock);
   }
   throw usageError(path, 'another process has just taken this run; wait for it or stop it');
 }
 
-function alive(pid: number): boolean {
+/** A lock with this process's own number is void unless it holds one: in a container every run may have the same. */
+function alive(pid: number, path: string): boolean {
   if (!Number.isInteger(pid) || pid <= 0) return false;
+  if (pid === process.pid) return held.has(resolve(path));
   try {
     process.kill(pid, 0);
     return true;

@@ -1,5 +1,5 @@
 /** Validation: which rows choose the hyper-parameters and the epoch, and the choice itself. Test rows never do. */
-import { type FewShot, drawShots, folds, subset } from '../data/few-shot.js';
+import { type FewShot, drawShots, folds, rowsByClass, subset } from '../data/few-shot.js';
 import type { FeatureFile, Split } from '../data/feature-file.js';
 import type { FeatureInputs, FeatureMethod, Search } from '../peft/index.js';
 import type { Runtime, Tensors } from '../runtime/session.js';
@@ -62,9 +62,11 @@ export function prepareRows(file: FeatureFile, recipe: Pick<Recipe, 'shots' | 's
 function holdOut(file: FeatureFile, drawn: FewShot, shots: number, random: Random): { train: readonly number[]; val: Split } | undefined {
   const count = Math.min(shots, mostHeldOut);
   if (file.val) {
+    // a class without validation rows is no reason to refuse the others
     const rows = shots === Infinity
       ? Array.from(file.val.labels, (_, i) => i)
-      : drawShots(file.val, file.classNames, count, random.child('validation')).train;
+      : rowsByClass(file.val.labels, file.classNames.length)
+        .flatMap((some, k) => random.child('validation', k).shuffle(some).slice(0, count));
     return { train: drawn.train, val: subset(file.val, rows) };
   }
   if (shots !== Infinity) {

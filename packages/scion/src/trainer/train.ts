@@ -96,7 +96,10 @@ async function complete(
         folder.log(metric);
         options.onMetric?.(metric, { epochs: recipe.training?.epochs ?? 0 });
       },
-      ...(options.onPhase ? { onPhase: options.onPhase } : {}),
+      onPhase: (phase) => {
+        if (options.signal?.aborted) throw interrupted(folder.path);
+        options.onPhase?.(phase);
+      },
       afterStep: async (take) => {
         steps++;
         const stop = options.signal?.aborted ?? false;

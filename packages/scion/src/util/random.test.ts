@@ -10,7 +10,8 @@ test.each([
   expect(threefry(key[0]!, key[1]!, counter[0]!, counter[1]!)).toEqual(words);
 });
 
-const draw = (r: Random, n: number, f = (x: Random): number => x.uniform()): number[] => Array.from({ length: n }, () => f(r));
+const draw = (r: Random, n: number, f = (x: Random): number => x.uniform()): number[] =>
+  Array.from({ length: n }, () => f(r));
 const mean = (x: readonly number[]): number => x.reduce((a, c) => a + c, 0) / x.length;
 
 function correlation(x: readonly number[], y: readonly number[]): number {
@@ -37,7 +38,8 @@ describe('streams', () => {
   test('different paths and seeds give different numbers', () => {
     const root = Random.seeded(5);
     const streams = [
-      root, root.child('a'), root.child('b'), root.child('ab'), root.child('a', 'b'), root.child('b', 'a'), root.child(1),
+      root, root.child('a'), root.child('b'), root.child('ab'), root.child('a', 'b'), root.child('b', 'a'),
+      root.child(1),
       root.child('1'), root.child(11), root.child(1, 1), root.child(''), Random.seeded(6), Random.seeded(2 ** 32 + 5),
     ];
     const first = streams.map((r) => draw(r, 4, (x) => x.uint32()).join());
@@ -93,6 +95,7 @@ describe('distributions', () => {
       counts.set(order, (counts.get(order) ?? 0) + 1);
     }
     expect([...counts.keys()].sort()).toEqual(['123', '132', '213', '231', '312', '321']);
-    expect([...counts.values()].reduce((s, c) => s + (c - 1000) ** 2 / 1000, 0)).toBeLessThan(20.6); // 99.9 %, 5 degrees
+    expect([...counts.values()].reduce((s, c) => s + (c - 1000) ** 2 / 1000, 0))
+      .toBeLessThan(20.6); // 99.9 %, 5 degrees
   });
 });

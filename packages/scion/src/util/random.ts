@@ -41,9 +41,9 @@ export class Random {
   child(...path: (string | number)[]): Random {
     let [a, b] = [this.k0, this.k1];
     for (const part of path) {
-      const text = typeof part === 'number' ? `#${part}` : part;
+      const text = String(part);
       for (let i = 0; i < text.length; i++) [a, b] = threefry(a, b, text.charCodeAt(i), i);
-      [a, b] = threefry(a, b, text.length, 0xffffffff);
+      [a, b] = threefry(a, b, text.length, typeof part === 'number' ? 0xfffffffe : 0xffffffff);
     }
     return new Random(a, b);
   }

@@ -11,7 +11,8 @@ const formats = [
 ] as const;
 
 describe.each(formats)('$dtype', ({ dtype, from, to, exponentMask }) => {
-  const isNaNPattern = (bits: number): boolean => (bits & exponentMask) === exponentMask && (bits & ~exponentMask & 0x7fff) !== 0;
+  const isNaNPattern = (bits: number): boolean =>
+    (bits & exponentMask) === exponentMask && (bits & ~exponentMask & 0x7fff) !== 0;
 
   test('every bit pattern comes back, NaN as NaN', () => {
     for (const bits of patterns) {

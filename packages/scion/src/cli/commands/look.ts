@@ -3,8 +3,8 @@ import { mkdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import {
-  type ProgramDescription, type RecipeInput, ioError, checkRuntime, describeRecipe, describeRun, environment, getMethod, methodNames, resolveRecipe, version,
-  writeAtomically,
+  type ProgramDescription, type RecipeInput, ioError, checkRuntime, describeRecipe, describeRun, environment, getMethod, methodNames, resolveRecipe,
+  usageError, version, writeAtomically,
 } from '../../index.js';
 import { note, print, table } from '../output.js';
 import { addRecipeFlags, readRecipe, trainFlags, withFlagNames } from '../recipe-flags.js';
@@ -38,6 +38,10 @@ export function addLook(program: Command): void {
         const from = { ...options, ...(target === undefined ? {} : { recipe: target }) };
         return describeRecipe(await readRecipe<RecipeInput>(from, trainFlags, resolveRecipe));
       });
+    const parts = description.parts.filter((p) => options.part === undefined || p.name === options.part);
+    if (parts.length === 0) {
+      throw usageError('--part', `${String(options.part)}: expected one of ${description.parts.map((p) => p.name).join(', ')}`);
+    }
     const folder = typeof options.onnx === 'string' ? options.onnx : isRun ? join(target, 'graph') : undefined;
     const written: string[] = [];
     if (folder !== undefined) await makeFolder(folder);
@@ -46,7 +50,6 @@ export function addLook(program: Command): void {
       await writeAtomically(file, [onnx]);
       written.push(file);
     }
-    const parts = description.parts.filter((p) => options.part === undefined || p.name === options.part);
     print(options.json === true, { method: description.method, parts: parts.map(({ name, nodes, text }) => ({ name, nodes, text })), written },
       () => parts.map((p) => `# ${p.name}: ${p.nodes} nodes\n${p.text}`).join('\n'));
     if (written.length) note(`written: ${written.join(', ')}`);

@@ -10,7 +10,7 @@ import { ops } from '../../ops/table.js';
 import { type OpCase, opCases } from '../../ops/testing/cases.js';
 import type { Random } from '../../util/random.js';
 import { type DType, type Shape, float32, numel } from '../../util/tensor.js';
-import type { hoistFrozen } from '../hoist.js';
+import type { Hoisted } from '../hoist.js';
 
 export type Feeds = Record<string, Float64Array>;
 
@@ -20,7 +20,9 @@ export class Program {
   readonly feeds: Feeds = {};
   constructor(readonly random: Random) {}
 
-  input(shape: Shape, role: InputRole = 'batch', draw = (r: Random): number => r.normal(), dtype: DType = 'float32'): Value {
+  input(
+    shape: Shape, role: InputRole = 'batch', draw = (r: Random): number => r.normal(), dtype: DType = 'float32',
+  ): Value {
     const name = `x${this.graph.inputs.length}`;
     this.feeds[name] = Float64Array.from({ length: numel(shape) }, () => draw(this.random));
     return this.graph.input(name, dtype, shape, role);
@@ -31,7 +33,7 @@ export class Program {
   }
 }
 
-/** The largest difference of any output, relative where it is above 1; infinite where one side alone is not a number. */
+/** The largest difference of any output, relative above 1; infinite where one side alone is not a number. */
 export function difference(a: Record<string, RefTensor>, c: Record<string, RefTensor>): number {
   let worst = 0;
   for (const [name, x] of Object.entries(a)) {
@@ -52,7 +54,7 @@ export function change(program: Program, rewritten: Graph): number {
 }
 
 /** Runs the prologue, then the step with what the prologue gave. */
-export function evaluateHoisted({ prologue, step }: ReturnType<typeof hoistFrozen>, feeds: Feeds): Record<string, RefTensor> {
+export function evaluateHoisted({ prologue, step }: Hoisted, feeds: Feeds): Record<string, RefTensor> {
   const once = prologue ? evaluateGraph(prologue, feeds) : {};
   const held = Object.fromEntries(Object.entries(once).map(([name, t]) => [name, t.data]));
   return evaluateGraph(step, { ...feeds, ...held });
@@ -109,7 +111,8 @@ export function randomProgram(random: Random, nodes = 12): Program {
     if (pool.length > 0) pool.push(any(invitations)(program, b.tanh(any(pool))));
   }
   const loss = pool.map((v) => b.reduceMean(b.sin(v))).reduce((a, c) => b.add(a, c));
-  const wrt = program.graph.inputs.filter((v) => v.source.kind === 'input' && v.source.role === 'state' && v.dtype === 'float32');
+  const wrt =
+    program.graph.inputs.filter((v) => v.source.kind === 'input' && v.source.role === 'state' && v.dtype === 'float32');
   gradients(loss, wrt).forEach((g, i) => program.graph.output(`gradient${i}`, g));
   program.graph.output('loss', loss);
   program.graph.output('last', pool.at(-1)!);
