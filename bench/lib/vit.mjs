@@ -1,6 +1,5 @@
 // A ViT-B/16-sized encoder with LoRA on q and v, from Scion's own layers; the PyTorch twin is peers/engine.py.
-import { Linear, below } from '../../packages/scion/dist/nn/layers.js';
-import { LayerNorm } from '../../packages/scion/dist/nn/layers.js';
+import { LayerNorm, Linear, below } from '../../packages/scion/dist/nn/layers.js';
 import { Module } from '../../packages/scion/dist/nn/module.js';
 import { Parameter, bind } from '../../packages/scion/dist/nn/parameter.js';
 import { Encoder } from '../../packages/scion/dist/nn/transformer.js';
@@ -56,7 +55,8 @@ export function vit(file, lora) {
     for (let i = 0; i < config.num_hidden_layers; i++) {
       for (const p of ['q_proj', 'v_proj']) {
         const at = `layers.${i}.self_attn.${p}`;
-        const trained = (name, shape) => new Parameter(shape, { kind: 'trained', init: () => lora(`${at}.${name}.weight`) });
+        const trained = (name, shape) =>
+          new Parameter(shape, { kind: 'trained', init: () => lora(`${at}.${name}.weight`) });
         model.replace(`encoder.${at}`, (base) =>
           new LoraLinear(base, trained('lora_A', [8, 768]), trained('lora_B', [768, 8])));
       }

@@ -1,5 +1,6 @@
 /** What the command says: results on stdout, everything else on stderr. */
-import { ScionError } from '../index.js';
+import { access, constants, mkdir } from 'node:fs/promises';
+import { ScionError, ioError } from '../index.js';
 
 /** Results: text, or with `--json` one JSON value. */
 export function print(json: boolean, value: unknown, text: () => string): void {
@@ -9,6 +10,16 @@ export function print(json: boolean, value: unknown, text: () => string): void {
 
 export function note(message: string): void {
   process.stderr.write(`${escaped(message)}\n`);
+}
+
+/** Makes the folder that results go into, before the work that leads to them. */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true });
+    await access(path, constants.W_OK);
+  } catch (cause) {
+    throw ioError(path, `cannot make or write to the folder (${(cause as NodeJS.ErrnoException).code}); choose another`, { cause });
+  }
 }
 
 /** Messages of errors that a user can act on; anything else is a defect and shows where it happened. */

@@ -29,11 +29,12 @@ export interface FewShot {
 
 /**
  * Draws `min(shots, available)` rows per class; each class has a random stream of its own, and more shots include the
- * fewer ones of the same seed. `strict` makes a class with too few rows an error.
+ * fewer ones of the same seed. `strict` makes a class with too few rows an error; `where` names the labels in errors.
  * @throws ScionError of kind `input` for a class without any row, of kind `usage` under `strict`
  */
 export function drawShots(
-  split: Split, classNames: readonly string[], shots: number, random: Random, strict = false,
+  split: Split, classNames: readonly string[], shots: number, random: Random,
+  { strict = false, where = 'train.labels' } = {},
 ): FewShot {
   const train: number[] = [];
   const rest: number[][] = [];
@@ -44,7 +45,7 @@ export function drawShots(
   available.forEach((rows, k) => {
     const name = JSON.stringify(classNames[k]);
     if (rows.length === 0) {
-      issues.push({ path: 'train.labels', message: `class ${name} has no training row, expected at least 1; add some or remove the class` });
+      issues.push({ path: where, message: `class ${name} has no training row, expected at least 1; add some or remove the class` });
     } else if (rows.length < shots) {
       short.push(`${name} has ${rows.length}`);
       if (strict) {

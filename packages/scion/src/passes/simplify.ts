@@ -1,11 +1,9 @@
 /** Algebra that saves passes over memory: each rule names the law that it applies. */
-import { type Graph, type Node, type Value, constantData, producer } from '../ir/graph.js';
+import { Graph, type Node, type Value, constantData, producer } from '../ir/graph.js';
 import type { OpAttributes, OpType } from '../ir/op-types.js';
 import * as b from '../ops/build.js';
 import { isFloat } from '../ops/elementwise.js';
 import { evaluateGraph } from '../ops/evaluate.js';
-import { Graph as NewGraph } from '../ir/graph.js';
-import { apply } from '../ops/build.js';
 import { inferTypes } from '../ops/table.js';
 import { fromFloat64, numel, sameShape, toFloat64 } from '../util/tensor.js';
 import { type Rule, rewrite } from './rewrite.js';
@@ -31,7 +29,7 @@ function unexpand(node: Node, inputs: readonly Value[]): readonly Value[] | unde
   const slim = inputs.map((v) => is(v, 'Expand')?.inputs[0] ?? v);
   if (slim.every((v, i) => v === inputs[i])) return undefined;
   const [type] = inferTypes(node.op, slim, node.attributes);
-  return sameShape(type!.shape, node.outputs[0]!.shape) ? apply(node.op, slim, node.attributes) : undefined;
+  return sameShape(type!.shape, node.outputs[0]!.shape) ? b.apply(node.op, slim, node.attributes) : undefined;
 }
 
 /** A constant factor and what it multiplies. */
@@ -141,8 +139,8 @@ function fold(node: Node, inputs: readonly Value[]): readonly Value[] | undefine
   if (node.op === 'Expand' || node.outputs.some((v) => numel(v.shape) > limit || !/float32|int64|bool/.test(v.dtype))) {
     return undefined;
   }
-  const small = new NewGraph();
-  const outputs = apply(node.op, inputs.map((v) => small.constant(constantData(v)!)), node.attributes);
+  const small = new Graph();
+  const outputs = b.apply(node.op, inputs.map((v) => small.constant(constantData(v)!)), node.attributes);
   outputs.forEach((v, i) => small.output(String(i), v));
   const values = evaluateGraph(small, {});
   // doubles are exact up to 2^53 only; an integer division by 0 is no number at all

@@ -4,7 +4,7 @@ import { getMethod } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import { type ComparisonInput, recipeOf, resolveComparison, resolveRecipe } from './recipe.js';
 import { evaluateSplit } from './run.js';
-import { chooseAndFit, featureInputs, prepareRows } from './select.js';
+import { chooseAndFit, featureInputs, prepareRows, threadsOf } from './select.js';
 import { countValues, environment, version } from './train.js';
 
 /** One trained and tested cell of the comparison. */
@@ -77,7 +77,7 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
         const chosen = await chooseAndFit({ runtime, method, recipe, rows, inputs: (support) => featureInputs(file, support) });
         const seconds = (performance.now() - started) / 1000;
         const module = method.create(featureInputs(file, rows.support), chosen.config);
-        const { accuracy, ece } = await evaluateSplit(runtime, module, chosen.values, file.test!);
+        const { accuracy, ece } = await evaluateSplit(runtime, module, chosen.values, file.test!, threadsOf(recipe));
         const cell: ComparisonCell = {
           method: method.name, shots, seed, accuracy, ece,
           trainableParameters: countValues(chosen.values), seconds, hyperparameters: chosen.config,

@@ -149,7 +149,7 @@ function parse<T extends z.ZodType>(schema: T, input: unknown, prefix: string, i
       }
     } else {
       const value = problem.path.reduce<unknown>((v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key], input);
-      const expected = problem.message.replace(/^[^:]*: (expected )?/, 'expected ').replace(/, received .*$/, '');
+      const expected = problem.message.replace(/^(?:[^:]*: )?(?:expected )?/, 'expected ').replace(/, received .*$/, '');
       issues.push({ path, message: value === undefined ? `missing, ${expected}` : `${JSON.stringify(value)}: ${expected}` });
     }
   }

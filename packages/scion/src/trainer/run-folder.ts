@@ -52,7 +52,8 @@ export class RunFolder {
     const draft = join(parent, `.${basename(path)}-${randomUUID()}.tmp`);
     let made: string | undefined;
     try {
-      made = await mkdir(draft, { recursive: true });
+      made = await makeFolders(parent);
+      await mkdir(draft);
       await writeSafetensors(join(draft, files.support), support);
       await writeFile(join(draft, files.metrics), '');
       await writeFile(join(draft, files.lock), String(process.pid));
@@ -172,6 +173,16 @@ export class RunFolder {
   }
 }
 
+/** Makes a folder and those above it; gives the topmost that was made. Node's own way never ends below /proc. */
+async function makeFolders(path: string): Promise<string | undefined> {
+  if (existsSync(path)) return undefined;
+  const above = await makeFolders(dirname(path));
+  await mkdir(path).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'EEXIST') throw cause;
+  });
+  return above ?? path;
+}
+
 /** Removes the folders from `path` up to `top`, as far as they are empty. */
 async function removeEmpty(path: string, top: string | undefined): Promise<void> {
   for (let at = path; top !== undefined && at.startsWith(top); at = dirname(at)) {
@@ -242,7 +253,7 @@ async function takeLock(path: string): Promise<void> {
       throw usageError(path, `process ${owner} is writing to this run; wait for it or stop it (if it is no scion, remove ${lock})`);
     }
     // moved aside and looked at: another process that found the same void lock may have put its own there
-    const aside = join(path, `.scion-${randomUUID()}.tmp`);
+    const aside = join(path, `.lock-${randomUUID()}.tmp`);
     if (!await rename(lock, aside).then(() => true, () => false)) continue;
     if (await readFile(aside, 'utf8') === owner) await rm(aside, { force: true });
     else await rename(aside, lock);

@@ -5,9 +5,9 @@ import type { Split } from '../data/feature-file.js';
 import { readSafetensors } from '../formats/safetensors-node.js';
 import { type FeatureInputs, type FeatureModule, getMethod } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
-import type { Runtime, Tensors } from '../runtime/session.js';
+import type { Runtime, SessionOptions, Tensors } from '../runtime/session.js';
 import { type ClassificationReport, classificationReport, probabilities } from '../tasks/classification.js';
-import { ScionError, inputError } from '../util/errors.js';
+import { ScionError, inputError, usageError } from '../util/errors.js';
 import { type Tensor, float32, toFloat32 } from '../util/tensor.js';
 import { type FeatureClassifier, openClassifier } from './classifier.js';
 import { files, readRunInfo } from './run-folder.js';
@@ -46,7 +46,7 @@ export async function loadRun(path: string): Promise<Run> {
   const read = async (name: string): Promise<Tensors> =>
     Object.fromEntries((await readSafetensors(join(path, name))).tensors);
   const [support, values] = [await read(files.support), await read(files.adapter)];
-  return runFromParts(path, info, support, values, nodeRuntime());
+  return runFromParts(path, info, support, values);
 }
 
 /** The inputs of a run's method, from what its folder stores. */
@@ -79,11 +79,16 @@ export function storedModule(path: string, info: RunInfo, support: Tensors, valu
   return module;
 }
 
-export function runFromParts(path: string, info: RunInfo, support: Tensors, values: Tensors, runtime: Runtime): Run {
+/** @param runtime one that is there already and now belongs to the run; otherwise the first prediction starts one */
+export function runFromParts(path: string, info: RunInfo, support: Tensors, values: Tensors, runtime?: Runtime): Run {
   const { class_names: classNames, dim } = info;
   const module = storedModule(path, info, support, values);
   let classifier: Promise<FeatureClassifier> | undefined;
-  const open = (): Promise<FeatureClassifier> => (classifier ??= openClassifier(runtime, module, values));
+  let closed = false;
+  const open = (): Promise<FeatureClassifier> => {
+    if (closed) throw usageError(path, 'this run has been closed; load it again');
+    return (classifier ??= openClassifier(runtime ??= nodeRuntime(), module, values));
+  };
 
   const checked = (features: Tensor<'float32'>, where: string): Tensor<'float32'> => {
     if (features.shape.length !== 2 || features.shape[1] !== dim) {
@@ -115,7 +120,8 @@ export function runFromParts(path: string, info: RunInfo, support: Tensors, valu
       return { path: file, ...classificationReport(logits, test!.labels, classNames.length) };
     },
     async close() {
-      await runtime.close();
+      closed = true;
+      await runtime?.close();
     },
   };
   return run;
@@ -138,8 +144,10 @@ function predictions(logits: Float32Array, classNames: readonly string[], top: n
 }
 
 /** Opens, evaluates one split and releases. */
-export async function evaluateSplit(runtime: Runtime, module: FeatureModule, values: Tensors, split: Split): Promise<ClassificationReport> {
-  const classifier = await openClassifier(runtime, module, values);
+export async function evaluateSplit(
+  runtime: Runtime, module: FeatureModule, values: Tensors, split: Split, options?: SessionOptions,
+): Promise<ClassificationReport> {
+  const classifier = await openClassifier(runtime, module, values, options);
   try {
     return classificationReport(await classifier.logits(split.features), split.labels, classifier.classes);
   } finally {

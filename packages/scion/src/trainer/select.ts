@@ -2,7 +2,7 @@
 import { type FewShot, drawShots, folds, rowsByClass, subset } from '../data/few-shot.js';
 import type { FeatureFile, Split } from '../data/feature-file.js';
 import type { FeatureInputs, FeatureMethod, Search } from '../peft/index.js';
-import type { Runtime, Tensors } from '../runtime/session.js';
+import type { Runtime, SessionOptions, Tensors } from '../runtime/session.js';
 import { usageError } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { scalar } from '../util/tensor.js';
@@ -33,7 +33,9 @@ export function prepareRows(file: FeatureFile, recipe: Pick<Recipe, 'shots' | 's
   const classes = classNames.length;
   const train = file.train!;
   const wanted = recipe.shots === 'all' ? Infinity : recipe.shots;
-  const drawn = drawShots(train, classNames, wanted, random, recipe.strict_shots && wanted !== Infinity);
+  const drawn = drawShots(train, classNames, wanted, random, {
+    strict: recipe.strict_shots && wanted !== Infinity, where: `${file.path}: train.labels`,
+  });
   const warnings = wanted === Infinity ? [] : [...drawn.warnings];
   const held = recipe.validation === 'none' || recipe.validation === 'kfold' ? undefined : holdOut(file, drawn, wanted, random);
   if (recipe.validation === 'holdout' && !held) {
@@ -128,7 +130,7 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
   const searches = rows.pairs.length > 0 && method.search !== undefined
     && (recipe.search === 'on' || (recipe.search === 'auto' && method.search.published));
   const module = (config: Record<string, unknown>, support: Split) => method.create(inputs(support), config);
-  const shared = { runtime, random, ...(recipe.threads === undefined ? {} : { threads: recipe.threads }) };
+  const shared = { runtime, random, ...threadsOf(recipe) };
   let config = recipe.config;
   let searched: Chosen['searched'] = [];
 
@@ -183,16 +185,20 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
   return { ...final, config, searched, ...(validation ? { validation } : {}) };
 }
 
+export function threadsOf({ threads }: Pick<Recipe, 'threads'>): SessionOptions {
+  return threads === undefined ? {} : { threads };
+}
+
 const nothing: Fit = { values: {}, epoch: 0, history: [] };
 
 function foldScore(fits: readonly Fit[], checkpoint: 'best' | 'last'): Score | undefined {
   return fits.length && fits.every((f) => f.history.length) ? bestEpoch(fits, checkpoint).score : undefined;
 }
 
-async function plainScore({ runtime, method, inputs, rows }: ChooseOptions, config: Record<string, unknown>): Promise<Score> {
+async function plainScore({ runtime, method, recipe, inputs, rows }: ChooseOptions, config: Record<string, unknown>): Promise<Score> {
   const scores: Score[] = [];
   for (const pair of rows.pairs) {
-    const classifier = await openClassifier(runtime, method.create(inputs(pair.train), config), {});
+    const classifier = await openClassifier(runtime, method.create(inputs(pair.train), config), {}, threadsOf(recipe));
     try {
       scores.push(await score(classifier, pair.val));
     } finally {
@@ -204,12 +210,12 @@ async function plainScore({ runtime, method, inputs, rows }: ChooseOptions, conf
 
 /** Tries settings that need no training again, on each pair with the values trained for it. */
 async function scan(options: ChooseOptions, config: Record<string, unknown>, fits: readonly Fit[]): Promise<Chosen['searched']> {
-  const { runtime, method, rows, inputs } = options;
+  const { runtime, method, recipe, rows, inputs } = options;
   const tried = combinations(method.search!.grid);
   const scores: Score[][] = tried.map(() => []);
   for (const [i, pair] of rows.pairs.entries()) {
     const trained: Tensors = fits[i]?.values ?? {};
-    const classifier = await openClassifier(runtime, method.create(inputs(pair.train), config), trained);
+    const classifier = await openClassifier(runtime, method.create(inputs(pair.train), config), trained, threadsOf(recipe));
     try {
       for (const [j, values] of tried.entries()) {
         await classifier.set(Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)])));

@@ -3,9 +3,9 @@ import { cpus } from 'node:os';
 import { createRequire } from 'node:module';
 import { readFeatureFile } from '../data/feature-file.js';
 import type { FeatureFile } from '../data/feature-file.js';
-import type { FeatureInputs, FeatureMethod } from '../peft/index.js';
+import type { FeatureMethod } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
-import type { Runtime, Tensors } from '../runtime/session.js';
+import type { Tensors } from '../runtime/session.js';
 import { ScionError, inputError } from '../util/errors.js';
 import { type Tensor, int64, numel } from '../util/tensor.js';
 import type { Metric } from './fit.js';
@@ -13,7 +13,7 @@ import { type Recipe, type RecipeInput, resolveRecipe } from './recipe.js';
 import { type Run, evaluateSplit, loadRun, runFromParts } from './run.js';
 import { RunFolder, checkFree } from './run-folder.js';
 import { type RunInfo, runFormat } from './run-info.js';
-import { type Prepared, chooseAndFit, featureInputs, prepareRows } from './select.js';
+import { type Prepared, chooseAndFit, featureInputs, prepareRows, threadsOf } from './select.js';
 
 /** What a caller may watch. */
 export interface TrainOptions {
@@ -113,7 +113,8 @@ async function complete(
     if (options.signal?.aborted) throw interrupted(folder.path);
     await folder.flush();
     await folder.writeAdapter(chosen.values);
-    const test = file.test && await testScore(runtime, method, featureInputs(file, rows.support), chosen, file);
+    const test = file.test && await testScore(
+      runtime, method.create(featureInputs(file, rows.support), chosen.config), chosen.values, file.test, threadsOf(recipe));
     await folder.writeInfo({
       state: 'finished',
       result: {
@@ -137,10 +138,8 @@ function interrupted(path: string): ScionError {
   return new ScionError('interrupted', [{ path, message: `stopped; go on with \`scion resume ${path}\`` }]);
 }
 
-async function testScore(
-  runtime: Runtime, method: FeatureMethod, inputs: FeatureInputs, chosen: { config: Record<string, unknown>; values: Tensors }, file: FeatureFile,
-): Promise<NonNullable<RunInfo['result']>['test']> {
-  const { accuracy, loss, ece, rows } = await evaluateSplit(runtime, method.create(inputs, chosen.config), chosen.values, file.test!);
+async function testScore(...given: Parameters<typeof evaluateSplit>): Promise<NonNullable<RunInfo['result']>['test']> {
+  const { accuracy, loss, ece, rows } = await evaluateSplit(...given);
   return { accuracy, loss, ece, rows };
 }
 

@@ -1,7 +1,8 @@
 /** `scion compare`. */
+import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { type ComparisonInput, compare, resolveComparison, writeAtomically } from '../../index.js';
-import { Progress, interruptible, note, print } from '../output.js';
+import { Progress, interruptible, makeFolder, note, print } from '../output.js';
 import { addRecipeFlags, compareFlags, readRecipe, withFlagNames } from '../recipe-flags.js';
 import { htmlReport } from '../report/html.js';
 import { markdownTable, textTable } from '../report/table.js';
@@ -20,6 +21,7 @@ Example:
 Nothing is ever chosen on the test split. With few seeds, methods within a deviation of each other are not ranked.`)
     .action(async (options: Record<string, unknown>) => {
       const toStdout = options.json === true;
+      for (const file of [options.html, options.json]) if (typeof file === 'string') await makeFolder(dirname(file));
       const signal = interruptible();
       const progress = new Progress(true);
       const result = await withFlagNames(options, compareFlags, async () => {

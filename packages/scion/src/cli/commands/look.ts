@@ -1,12 +1,12 @@
 /** `scion methods`, `scion graph` and `scion doctor`: what there is, what is compiled, whether it runs here. */
-import { mkdir, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import {
-  type ProgramDescription, type RecipeInput, ioError, checkRuntime, describeRecipe, describeRun, environment, getMethod, methodNames, resolveRecipe,
+  type ProgramDescription, type RecipeInput, checkRuntime, describeRecipe, describeRun, environment, getMethod, methodNames, resolveRecipe,
   usageError, version, writeAtomically,
 } from '../../index.js';
-import { note, print, table } from '../output.js';
+import { makeFolder, note, print, table } from '../output.js';
 import { addRecipeFlags, readRecipe, trainFlags, withFlagNames } from '../recipe-flags.js';
 
 export function addLook(program: Command): void {
@@ -68,10 +68,4 @@ export function addLook(program: Command): void {
       };
       print(options.json === true, { ok: true, gflops, ...facts }, () => table(['what', 'here'], Object.entries(facts)));
     });
-}
-
-async function makeFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
-    throw ioError(path, `cannot make the folder (${cause.code}); choose another with --onnx`, { cause });
-  });
 }

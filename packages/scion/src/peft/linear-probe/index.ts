@@ -40,6 +40,6 @@ export const linearProbe: FeatureMethod<typeof config> = {
   needsText: false,
   config,
   training: { optimizer: 'lbfgs', lr: 1, epochs: 500, batch_size: Number.MAX_SAFE_INTEGER, schedule: 'constant' },
-  search: { when: 'train', published: true, grid: { l2: Array.from({ length: 10 }, (_, i) => 10 ** -i) } },
+  search: { when: 'train', published: true, grid: { l2: [1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9] } },
   create: (inputs, options) => new LinearProbe(inputs, options).named(),
 };

@@ -1,0 +1,59 @@
+// npm run bench -- engine | graph-adapter [options]
+import { writeFile } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import { cores } from './lib/machine.mjs';
+
+const benchmarks = {
+  engine: async (options) => (await import('./engine.mjs')).engine(options),
+  'graph-adapter': async (options) => (await import('./graph-adapter.mjs')).graphAdapter(options),
+};
+
+const usage = `npm run bench -- <${Object.keys(benchmarks).join(' | ')}> [options]
+  --tokens 50,197       engine: tokens per image
+  --classes 37,100,...  graph-adapter: numbers of classes
+  --dim 512,1024        graph-adapter: feature widths
+  --repetitions N       paired repetitions
+  --threads N           of both sides; default: all cores
+  --python COMMAND      a Python with PyTorch; default: python3
+  --profile             engine: where the time of Scion's training step goes, in place of the comparison
+  --json FILE           write the results there too`;
+
+/** Positive integers, as in `50,197`. */
+function integers(name, text) {
+  const values = text.split(',').map(Number);
+  if (values.every((v) => Number.isInteger(v) && v > 0)) return values;
+  throw new TypeError(`--${name} ${text}: expected positive integers`);
+}
+
+function readArguments() {
+  const { values, positionals: [name, ...more] } = parseArgs({
+    allowPositionals: true,
+    options: {
+      tokens: { type: 'string', default: '50,197' }, classes: { type: 'string', default: '37,100,397,1000' },
+      dim: { type: 'string', default: '512,1024' }, repetitions: { type: 'string' },
+      threads: { type: 'string', default: String(cores) }, python: { type: 'string', default: 'python3' },
+      profile: { type: 'boolean', default: false }, json: { type: 'string' },
+    },
+  });
+  if (!Object.hasOwn(benchmarks, name ?? '') || more.length > 0) {
+    throw new TypeError(`expected one benchmark: ${Object.keys(benchmarks).join(' or ')}`);
+  }
+  return {
+    run: benchmarks[name], json: values.json,
+    options: {
+      ...Object.fromEntries(['tokens', 'classes', 'dim'].map((key) => [key, integers(key, values[key])])),
+      threads: integers('threads', values.threads)[0], python: values.python, profile: values.profile,
+      ...(values.repetitions && { repetitions: integers('repetitions', values.repetitions)[0] }),
+    },
+  };
+}
+
+let given;
+try {
+  given = readArguments();
+} catch (error) {
+  console.error(`${error.message}\n\n${usage}`);
+  process.exit(2);
+}
+const result = await given.run(given.options);
+if (given.json) await writeFile(given.json, `${JSON.stringify(result, null, 2)}\n`);
