@@ -13,12 +13,15 @@ const program = new Command('scion')
   .version(version)
   .showHelpAfterError('(scion --help, or scion <command> --help, shows what there is)')
   .exitOverride()
-  .addHelpText('after', `
+  .addHelpText(
+    'after',
+    `
 First steps:
   scion compare --features FILE --methods zero-shot,tip-adapter-f,graph-adapter --shots 1,4,16 --html report.html
   scion train --features FILE --method graph-adapter --shots 16 --out runs/first
   scion eval runs/first
-Results are on stdout, progress on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.`);
+Results are on stdout, progress on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.`,
+  );
 addTrain(program);
 addUse(program);
 addCompare(program);

@@ -18,7 +18,11 @@ export async function makeFolder(path: string): Promise<void> {
     await mkdir(path, { recursive: true });
     await access(path, constants.W_OK);
   } catch (cause) {
-    throw ioError(path, `cannot make or write to the folder (${(cause as NodeJS.ErrnoException).code}); choose another`, { cause });
+    throw ioError(
+      path,
+      `cannot make or write to the folder (${(cause as NodeJS.ErrnoException).code}); choose another`,
+      { cause },
+    );
   }
 }
 
@@ -38,8 +42,11 @@ export function report(error: unknown): number {
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const numeric = head.map((_, i) => rows.every((r) => /^[-–\d.,%± KM]*$/.test(r[i] ?? '')));
   const widths = head.map((h, i) => Math.max(h.length, ...rows.map((r) => (r[i] ?? '').length)));
-  const line = (cells: readonly string[]): string => cells
-    .map((c, i) => (numeric[i] ? c.padStart(widths[i]!) : c.padEnd(widths[i]!))).join('  ').trimEnd();
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((c, i) => (numeric[i] ? c.padStart(widths[i]!) : c.padEnd(widths[i]!)))
+      .join('  ')
+      .trimEnd();
   return [line(head), line(widths.map((w) => '─'.repeat(w))), ...rows.map(line)].join('\n');
 }
 
@@ -73,8 +80,9 @@ export class Progress {
     const share = total ? Math.min(1, done / total) : 0;
     const left = share > 0 ? ((now - this.started) / 1000) * (1 / share - 1) : 0;
     const filled = Math.round(share * 24);
-    const line = `${'█'.repeat(filled)}${'░'.repeat(24 - filled)} ${(100 * share).toFixed(0).padStart(3)} %  ${what}`
-      + (done < total ? `  ${duration(left)} left` : `  ${duration((now - this.started) / 1000)}`);
+    const line =
+      `${'█'.repeat(filled)}${'░'.repeat(24 - filled)} ${(100 * share).toFixed(0).padStart(3)} %  ${what}` +
+      (done < total ? `  ${duration(left)} left` : `  ${duration((now - this.started) / 1000)}`);
     process.stderr.write(this.live ? `\r\x1b[K${line}${done >= total ? '\n' : ''}` : `${line}\n`);
   }
 
@@ -86,7 +94,11 @@ export class Progress {
 
 function duration(seconds: number): string {
   const s = Math.round(seconds);
-  return s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return s < 60
+    ? `${s} s`
+    : s < 3600
+      ? `${Math.floor(s / 60)} min ${s % 60} s`
+      : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }
 
 /** Aborts on Ctrl-C and SIGTERM; a second one ends the process at once. */

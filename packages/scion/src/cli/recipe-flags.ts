@@ -52,20 +52,29 @@ export const compareFlags: Flag[] = [
 export function addRecipeFlags(command: Command, flags: readonly Flag[]): Command {
   command.option('--recipe <file>', 'YAML or JSON with all of this; flags come on top');
   for (const { flag, path, help } of flags) command.option(flag, help ?? describeField(path));
-  return command.option('--set <key=value>', "a hyper-parameter of the method, e.g. --set beta=0.7 (in compare: graph-adapter.beta=0.7)",
-    (value: string, before: string[] | undefined) => [...before ?? [], value]);
+  return command.option(
+    '--set <key=value>',
+    'a hyper-parameter of the method, e.g. --set beta=0.7 (in compare: graph-adapter.beta=0.7)',
+    (value: string, before: string[] | undefined) => [...(before ?? []), value],
+  );
 }
 
 /** `--warmup-epochs <n>` → `warmupEpochs`, as commander names it. */
 const optionKey = (flag: string): string =>
-  flag.split(' ')[0]!.slice(2).replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
+  flag
+    .split(' ')[0]!
+    .slice(2)
+    .replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
 
 /**
  * The recipe of a command line, checked by `check`. What is wrong with the flags, with the recipe and in `more` is
  * reported at once.
  */
 export async function readRecipe<T>(
-  options: Record<string, unknown>, flags: readonly Flag[], check: (recipe: Record<string, unknown>) => unknown, more: readonly Issue[] = [],
+  options: Record<string, unknown>,
+  flags: readonly Flag[],
+  check: (recipe: Record<string, unknown>) => unknown,
+  more: readonly Issue[] = [],
 ): Promise<T> {
   const recipe = typeof options.recipe === 'string' ? await readRecipeFile(options.recipe) : {};
   const issues: Issue[] = [...more];
@@ -75,7 +84,8 @@ export async function readRecipe<T>(
   }
   for (const entry of (options.set ?? []) as string[]) {
     const [, key, value] = /^([^=]+)=(.*)$/.exec(entry) ?? [];
-    if (key === undefined) issues.push({ path: '--set', message: `${JSON.stringify(entry)}: expected key=value, e.g. --set beta=0.7` });
+    if (key === undefined)
+      issues.push({ path: '--set', message: `${JSON.stringify(entry)}: expected key=value, e.g. --set beta=0.7` });
     else put(recipe, ['config', ...key.split('.')], scalarOf(value!), '--set', issues);
   }
   try {
@@ -90,23 +100,35 @@ export async function readRecipe<T>(
 
 /** Names the flag where a value came from one: users do not know `training.lr` when they typed `--lr`. */
 export async function withFlagNames<T>(
-  options: Record<string, unknown>, flags: readonly Flag[], body: () => Promise<T>,
+  options: Record<string, unknown>,
+  flags: readonly Flag[],
+  body: () => Promise<T>,
 ): Promise<T> {
   try {
     return await body();
   } catch (error) {
     if (!(error instanceof ScionError)) throw error;
-    throw new ScionError(error.kind, error.issues.map((issue) => {
-      const flag = flags.find((f) => f.path === issue.path && (options.recipe === undefined || options[optionKey(f.flag)] !== undefined));
-      return flag ? { ...issue, path: flag.flag.split(' ')[0]! } : issue;
-    }), { cause: error });
+    throw new ScionError(
+      error.kind,
+      error.issues.map((issue) => {
+        const flag = flags.find(
+          (f) => f.path === issue.path && (options.recipe === undefined || options[optionKey(f.flag)] !== undefined),
+        );
+        return flag ? { ...issue, path: flag.flag.split(' ')[0]! } : issue;
+      }),
+      { cause: error },
+    );
   }
 }
 
 /** Numbers where a number is meant; anything else stays as it is, for the recipe's own check to name. */
 function convert(value: unknown, kind: Flag['kind']): unknown {
   if (typeof value !== 'string') return value;
-  if (kind === 'list') return value.split(',').map((v) => v.trim()).filter(Boolean);
+  if (kind === 'list')
+    return value
+      .split(',')
+      .map((v) => v.trim())
+      .filter(Boolean);
   if (kind === 'numbers') return value.split(',').map((v) => scalarOf(v.trim()));
   return kind === 'number' ? scalarOf(value) : value;
 }
@@ -138,7 +160,11 @@ async function readRecipeFile(file: string): Promise<Record<string, unknown>> {
   try {
     value = extname(file) === '.json' ? JSON.parse(text) : parseYaml(text, { maxAliasCount: 0 });
   } catch (cause) {
-    throw inputError(file, `is no ${extname(file) === '.json' ? 'JSON' : 'YAML'}: ${(cause as Error).message.split('\n')[0]}`, { cause });
+    throw inputError(
+      file,
+      `is no ${extname(file) === '.json' ? 'JSON' : 'YAML'}: ${(cause as Error).message.split('\n')[0]}`,
+      { cause },
+    );
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw inputError(file, 'is no recipe, expected keys and values such as "method: graph-adapter"');

@@ -23,17 +23,29 @@ afterAll(() => runtime.close());
 /** Plain matrices in double precision. */
 type Matrix = number[][];
 const matrix = (t: { shape: readonly number[]; data: ArrayLike<number> }): Matrix =>
-  Array.from({ length: t.shape[0]! }, (_, r) => Array.from({ length: t.shape[1]! }, (_v, c) => t.data[r * t.shape[1]! + c]!));
-const times = (a: Matrix, b: Matrix): Matrix => a.map((row) => b[0]!.map((_, j) => row.reduce((s, v, k) => s + v * b[k]![j]!, 0)));
+  Array.from({ length: t.shape[0]! }, (_, r) =>
+    Array.from({ length: t.shape[1]! }, (_v, c) => t.data[r * t.shape[1]! + c]!),
+  );
+const times = (a: Matrix, b: Matrix): Matrix =>
+  a.map((row) => b[0]!.map((_, j) => row.reduce((s, v, k) => s + v * b[k]![j]!, 0)));
 const transposed = (a: Matrix): Matrix => a[0]!.map((_, j) => a.map((row) => row[j]!));
 const unit = (a: Matrix): Matrix => a.map((row) => row.map((v) => v / Math.hypot(...row)));
-const mix = (a: Matrix, x: number, b: Matrix, y: number): Matrix => a.map((row, i) => row.map((v, j) => x * v + y * b[i]![j]!));
+const mix = (a: Matrix, x: number, b: Matrix, y: number): Matrix =>
+  a.map((row, i) => row.map((v, j) => x * v + y * b[i]![j]!));
 
-async function logitsOf(name: string, inputs: ReturnType<typeof sampleInputs>, values: Record<string, ReturnType<typeof float32>>, config: object) {
+async function logitsOf(
+  name: string,
+  inputs: ReturnType<typeof sampleInputs>,
+  values: Record<string, ReturnType<typeof float32>>,
+  config: object,
+) {
   const method = getMethod(name);
   const classifier = await openClassifier(runtime, method.create(inputs, method.config.parse(config)), values);
   try {
-    return matrix({ shape: [inputs.support.labels.length, inputs.classes], data: await classifier.logits(inputs.support.features) });
+    return matrix({
+      shape: [inputs.support.labels.length, inputs.classes],
+      data: await classifier.logits(inputs.support.features),
+    });
   } finally {
     await classifier.release();
   }
@@ -42,18 +54,27 @@ async function logitsOf(name: string, inputs: ReturnType<typeof sampleInputs>, v
 function expectClose(actual: Matrix, expected: Matrix, tolerance = 2e-5): void {
   expect(actual.length).toBe(expected.length);
   const scale = Math.max(1, ...expected.flat().map(Math.abs));
-  actual.forEach((row, i) => row.forEach((v, j) => {
-    expect(Math.abs(v - expected[i]![j]!) / scale, `[${i}, ${j}] ${v} against ${expected[i]![j]}`).toBeLessThan(tolerance);
-  }));
+  actual.forEach((row, i) =>
+    row.forEach((v, j) => {
+      expect(Math.abs(v - expected[i]![j]!) / scale, `[${i}, ${j}] ${v} against ${expected[i]![j]}`).toBeLessThan(
+        tolerance,
+      );
+    }),
+  );
 }
 
 describe('definitions, against plain arithmetic', () => {
   const inputs = sampleInputs(5, 8, 3);
   const random = Random.seeded(9);
-  const draw = (...shape: [number, number]) => float32(shape, Array.from({ length: shape[0] * shape[1] }, () => random.normal() * 0.3));
+  const draw = (...shape: [number, number]) =>
+    float32(
+      shape,
+      Array.from({ length: shape[0] * shape[1] }, () => random.normal() * 0.3),
+    );
   const features = matrix(inputs.support.features);
   const texts = matrix(classTexts(inputs.text!));
-  const cosine = (f: Matrix, t: Matrix): Matrix => times(unit(f), transposed(unit(t))).map((row) => row.map((v) => 10 * v));
+  const cosine = (f: Matrix, t: Matrix): Matrix =>
+    times(unit(f), transposed(unit(t))).map((row) => row.map((v) => 10 * v));
 
   test('zero-shot', async () => {
     expectClose(await logitsOf('zero-shot', inputs, {}, {}), cosine(features, texts));
@@ -61,23 +82,39 @@ describe('definitions, against plain arithmetic', () => {
 
   test('linear probe', async () => {
     const [weight, bias] = [draw(5, 8), float32([5], [1, -1, 0.5, 0, 2])];
-    const expected = times(unit(features), transposed(matrix(weight))).map((row) => row.map((v, k) => v + bias.data[k]!));
+    const expected = times(unit(features), transposed(matrix(weight))).map((row) =>
+      row.map((v, k) => v + bias.data[k]!),
+    );
     expectClose(await logitsOf('linear-probe', inputs, { weight, bias }, {}), expected);
   });
 
-  test.each([['tip-adapter', {}], ['tip-adapter-f', { keys: draw(15, 8) }]] as const)('%s', async (name, values) => {
+  test.each([
+    ['tip-adapter', {}],
+    ['tip-adapter-f', { keys: draw(15, 8) }],
+  ] as const)('%s', async (name, values) => {
     const keys = 'keys' in values ? matrix(values.keys) : unit(features);
     const affinity = times(unit(features), transposed(keys));
     const onehot = Array.from(inputs.support.labels, (l) => Array.from({ length: 5 }, (_, k) => Number(k === l)));
-    const cache = times(affinity.map((row) => row.map((v) => Math.exp(-3 * (1 - v)))), onehot);
-    expectClose(await logitsOf(name, inputs, values, { alpha: 1.7, beta: 3 }), mix(cosine(features, texts), 1, cache, 1.7));
+    const cache = times(
+      affinity.map((row) => row.map((v) => Math.exp(-3 * (1 - v)))),
+      onehot,
+    );
+    expectClose(
+      await logitsOf(name, inputs, values, { alpha: 1.7, beta: 3 }),
+      mix(cosine(features, texts), 1, cache, 1.7),
+    );
   });
 
   test('clip-adapter', async () => {
     const [down, up] = [draw(4, 8), draw(8, 4)];
     const relu = (a: Matrix): Matrix => a.map((row) => row.map((v) => Math.max(0, v)));
     const adapted = relu(times(relu(times(features, transposed(matrix(down)))), transposed(matrix(up))));
-    const logits = await logitsOf('clip-adapter', inputs, { 'fc.0.weight': down, 'fc.2.weight': up }, { ratio: 0.4, reduction: 2 });
+    const logits = await logitsOf(
+      'clip-adapter',
+      inputs,
+      { 'fc.0.weight': down, 'fc.2.weight': up },
+      { ratio: 0.4, reduction: 2 },
+    );
     expectClose(logits, cosine(mix(adapted, 0.4, features, 0.6), texts));
   });
 
@@ -90,21 +127,37 @@ describe('definitions, against plain arithmetic', () => {
 
 describe('GraphAdapter', () => {
   // The constant aggregation against the published computation, graph by graph, in float64 and in ONNX Runtime.
-  test.each([[37, 4], [37, 1], [8, 4], [3, 4], [12, 5]])('both forms agree: K = %i, P = %i', async (classes, partitions) => {
+  test.each([
+    [37, 4],
+    [37, 1],
+    [8, 4],
+    [3, 4],
+    [12, 5],
+  ])('both forms agree: K = %i, P = %i', async (classes, partitions) => {
     const dim = 16;
     const inputs = sampleInputs(classes, dim, 2);
     const random = Random.seeded(4);
     const graph = new Graph();
     const [t, v] = [graph.input('t', 'float32', [classes, dim]), graph.input('v', 'float32', [classes, dim])];
     const [w, b] = [graph.input('w', 'float32', [dim, dim]), graph.input('b', 'float32', [classes, dim])];
-    for (const [name, nodes] of [['text', t], ['visual', v]] as const) {
+    for (const [name, nodes] of [
+      ['text', t],
+      ['visual', v],
+    ] as const) {
       graph.output(`${name}_fast`, convolve({ aggregated: aggregate(t, nodes, partitions), weight: w, bias: b }));
       graph.output(`${name}_naive`, naiveConvolution(t, nodes, w, b, partitions));
     }
     const feeds = {
-      t: classTexts(inputs.text!), v: classMeans(inputs),
-      w: float32([dim, dim], Array.from({ length: dim * dim }, () => random.uniform(-0.25, 0.25))),
-      b: float32([classes, dim], Array.from({ length: classes * dim }, () => random.normal() * 0.1)),
+      t: classTexts(inputs.text!),
+      v: classMeans(inputs),
+      w: float32(
+        [dim, dim],
+        Array.from({ length: dim * dim }, () => random.uniform(-0.25, 0.25)),
+      ),
+      b: float32(
+        [classes, dim],
+        Array.from({ length: classes * dim }, () => random.normal() * 0.1),
+      ),
     };
     const exact = evaluateGraph(graph, Object.fromEntries(Object.entries(feeds).map(([k, x]) => [k, toFloat64(x)])));
     const { encodeModel } = await import('../onnx/encode.js');
@@ -116,13 +169,19 @@ describe('GraphAdapter', () => {
       expect(Math.max(...oracle.map(Math.abs))).toBeGreaterThan(0.1);
       oracle.forEach((x, i) => {
         expect(Math.abs(exact[`${name}_fast`]!.data[i]! - x)).toBeLessThan(1e-12);
-        for (const form of ['fast', 'naive']) expect(Math.abs(Number(single[`${name}_${form}`]!.data[i]) - x)).toBeLessThan(1e-5);
+        for (const form of ['fast', 'naive'])
+          expect(Math.abs(Number(single[`${name}_${form}`]!.data[i]) - x)).toBeLessThan(1e-5);
       });
     }
   });
 
   test('partitions cover every class once and differ by one at most', () => {
-    for (const [k, p] of [[37, 4], [4, 4], [3, 8], [100, 1]] as const) {
+    for (const [k, p] of [
+      [37, 4],
+      [4, 4],
+      [3, 8],
+      [100, 1],
+    ] as const) {
       const groups = partition(k, p);
       expect(groups.flat().sort((a, b) => a - b)).toEqual(Array.from({ length: k }, (_, i) => i));
       const sizes = groups.map((g) => g.length);
@@ -146,12 +205,19 @@ describe('GraphAdapter', () => {
   test('α and β mix as published', () => {
     const graph = new Graph();
     const t = graph.input('t', 'float32', [2, 2]);
-    const zero = { aggregated: graph.input('a', 'float32', [1, 2, 2]), weight: graph.input('w', 'float32', [2, 2]), bias: graph.input('b', 'float32', [2, 2]) };
+    const zero = {
+      aggregated: graph.input('a', 'float32', [1, 2, 2]),
+      weight: graph.input('w', 'float32', [2, 2]),
+      bias: graph.input('b', 'float32', [2, 2]),
+    };
     const other = { ...zero, bias: graph.input('b2', 'float32', [2, 2]) };
     graph.output('y', adaptedTexts(t, zero, other, 0.7, 0.6));
     const y = evaluateGraph(graph, {
-      t: Float64Array.of(1, 2, 3, 4), a: new Float64Array(4), w: new Float64Array(4),
-      b: new Float64Array(4).fill(Math.atanh(0.5)), b2: new Float64Array(4).fill(Math.atanh(-0.2)),
+      t: Float64Array.of(1, 2, 3, 4),
+      a: new Float64Array(4),
+      w: new Float64Array(4),
+      b: new Float64Array(4).fill(Math.atanh(0.5)),
+      b2: new Float64Array(4).fill(Math.atanh(-0.2)),
     }).y!.data;
     [1, 2, 3, 4].forEach((v, i) => expect(y[i]).toBeCloseTo(0.6 * v + 0.4 * (0.7 * 0.5 + 0.3 * -0.2), 6));
   });
@@ -163,8 +229,15 @@ test('reference files: every output and gradient', async () => {
   const own = results.filter((r) => r.file.startsWith('graph-adapter-'));
   expect(own).toHaveLength(2);
   for (const { file, tensors } of own) {
-    expect(tensors.map((t) => t.name).sort()).toEqual(['adapted_text_features', 'grad_text_gcn_bias', 'grad_text_gcn_weight',
-      'grad_visual_gcn_bias', 'grad_visual_gcn_weight', 'logits', 'loss']);
+    expect(tensors.map((t) => t.name).sort()).toEqual([
+      'adapted_text_features',
+      'grad_text_gcn_bias',
+      'grad_text_gcn_weight',
+      'grad_visual_gcn_bias',
+      'grad_visual_gcn_weight',
+      'logits',
+      'loss',
+    ]);
     for (const t of tensors) expect(t.ok, `${file} ${t.name} ${t.error}`).toBe(true);
   }
   // files of methods that do not exist yet are listed, not passed
@@ -173,11 +246,18 @@ test('reference files: every output and gradient', async () => {
 
 describe.each(methodNames())('%s', (name) => {
   const inputs = sampleInputs(4, 8, 5, 1, 3);
-  const { recipe, method } = resolveRecipe({ features: 'x', method: name, ...(getMethod(name).training ? { training: { epochs: 3 } } : {}) });
+  const { recipe, method } = resolveRecipe({
+    features: 'x',
+    method: name,
+    ...(getMethod(name).training ? { training: { epochs: 3 } } : {}),
+  });
   const module = () => method.create(inputs, recipe.config);
   const before = async (m: FeatureMethod): Promise<Float32Array> => {
-    const values = Object.fromEntries([...m.create(inputs, recipe.config).parameters()]
-      .flatMap(([n, p]) => (p.origin.kind === 'trained' ? [[n, p.origin.init(p.shape, Random.seeded(1).child('init', n))]] : [])));
+    const values = Object.fromEntries(
+      [...m.create(inputs, recipe.config).parameters()].flatMap(([n, p]) =>
+        p.origin.kind === 'trained' ? [[n, p.origin.init(p.shape, Random.seeded(1).child('init', n))]] : [],
+      ),
+    );
     const classifier = await openClassifier(runtime, m.create(inputs, recipe.config), values);
     const out = await classifier.logits(inputs.support.features);
     await classifier.release();
@@ -195,7 +275,13 @@ describe.each(methodNames())('%s', (name) => {
   if (method.training) {
     test('training changes the output, through the trained parameters alone', async () => {
       const untrained = await before(method);
-      const { values } = await fit({ runtime, module: module(), train: inputs.support, training: recipe.training!, random: Random.seeded(1) });
+      const { values } = await fit({
+        runtime,
+        module: module(),
+        train: inputs.support,
+        training: recipe.training!,
+        random: Random.seeded(1),
+      });
       const trained = [...module().parameters()].filter(([, p]) => p.origin.kind === 'trained').map(([n]) => n);
       expect(Object.keys(values).sort()).toEqual(trained.sort());
       const classifier = await openClassifier(runtime, module(), values);
@@ -221,7 +307,9 @@ describe.each(methodNames())('%s', (name) => {
   });
 
   test('an unknown hyper-parameter is refused with the nearest name', () => {
-    expect(() => resolveRecipe({ features: 'x', method: name, config: { alphaa: 1 } })).toThrow(/config\.alphaa: unknown key "alphaa"/);
+    expect(() => resolveRecipe({ features: 'x', method: name, config: { alphaa: 1 } })).toThrow(
+      /config\.alphaa: unknown key "alphaa"/,
+    );
   });
 });
 
@@ -230,11 +318,20 @@ test('a second method of the same name is refused', () => {
 });
 
 test('rows of zeros normalise to zeros', () => {
-  expect(Array.from(normaliseRows(float32([2, 2], [0, 0, 3, 4])).data)).toEqual([0, 0, Math.fround(0.6), Math.fround(0.8)]);
+  expect(Array.from(normaliseRows(float32([2, 2], [0, 0, 3, 4])).data)).toEqual([
+    0,
+    0,
+    Math.fround(0.6),
+    Math.fround(0.8),
+  ]);
 });
 
 test('a parameter is bound once per graph', () => {
   const graph = new Graph();
-  const [[, p]] = [...getMethod('taskres').create(sampleInputs(2, 4, 1), { alpha: 1 }).parameters()] as [[string, never]];
+  const [[, p]] = [
+    ...getMethod('taskres')
+      .create(sampleInputs(2, 4, 1), { alpha: 1 })
+      .parameters(),
+  ] as [[string, never]];
   expect(bind(graph, p)).toBe(bind(graph, p));
 });

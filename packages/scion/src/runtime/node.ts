@@ -9,7 +9,7 @@ interface Pending { resolve: (value: unknown) => void; reject: (error: Error) =>
 
 /** Starts the thread; it ends with `close()`, and does not keep the process alive while nothing runs. */
 export function nodeRuntime(): Runtime {
-  const worker = new Worker(new URL('./worker.js', import.meta.url));
+  const worker = new Worker(new URL('./worker.js', import.meta.url), { execArgv: [] });
   worker.unref();
   const pending = new Map<number, Pending>();
   let calls = 0;

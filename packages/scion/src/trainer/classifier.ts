@@ -19,7 +19,10 @@ export interface FeatureClassifier {
 }
 
 export async function openClassifier(
-  runtime: Runtime, module: FeatureModule, values: Tensors, options: SessionOptions = {},
+  runtime: Runtime,
+  module: FeatureModule,
+  values: Tensors,
+  options: SessionOptions = {},
 ): Promise<FeatureClassifier> {
   const { dim, classes } = module.inputs;
   const program = compileInference((graph: Graph): { logits: Value } => ({

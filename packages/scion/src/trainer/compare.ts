@@ -49,7 +49,11 @@ export interface CompareOptions {
 export async function compare(input: ComparisonInput, options: CompareOptions = {}): Promise<ComparisonResult> {
   const comparison = resolveComparison(input);
   const methods = comparison.methods.map((name) => getMethod(name, '--methods'));
-  const file = await readFeatureFile(comparison.features, { train: true, test: true, text: methods.some((m) => m.needsText) });
+  const file = await readFeatureFile(comparison.features, {
+    train: true,
+    test: true,
+    text: methods.some((m) => m.needsText),
+  });
   const warnings = new Set<string>();
   const warn = (warning: string): void => {
     if (!warnings.has(warning)) options.onWarning?.(warning);
@@ -57,11 +61,13 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
   };
   file.notes.forEach(warn);
   // every set of rows is drawn before the first training: a class that is too small shows at once
-  const draws = comparison.shots.flatMap((shots) => comparison.seeds.map((seed) => {
-    const rows = prepareRows(file, { ...comparison, shots, seed });
-    rows.warnings.forEach(warn);
-    return { shots, seed, rows };
-  }));
+  const draws = comparison.shots.flatMap((shots) =>
+    comparison.seeds.map((seed) => {
+      const rows = prepareRows(file, { ...comparison, shots, seed });
+      rows.warnings.forEach(warn);
+      return { shots, seed, rows };
+    }),
+  );
   const cells: ComparisonCell[] = [];
   const total = draws.length * methods.length;
   const runtime = nodeRuntime();
@@ -74,13 +80,25 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
         }
         const started = performance.now();
         const { recipe } = resolveRecipe(recipeOf(comparison, method.name, shots, seed));
-        const chosen = await chooseAndFit({ runtime, method, recipe, rows, inputs: (support) => featureInputs(file, support) });
+        const chosen = await chooseAndFit({
+          runtime,
+          method,
+          recipe,
+          rows,
+          inputs: (support) => featureInputs(file, support),
+        });
         const seconds = (performance.now() - started) / 1000;
         const module = method.create(featureInputs(file, rows.support), chosen.config);
         const { accuracy, ece } = await evaluateSplit(runtime, module, chosen.values, file.test!, threadsOf(recipe));
         const cell: ComparisonCell = {
-          method: method.name, shots, seed, accuracy, ece,
-          trainableParameters: countValues(chosen.values), seconds, hyperparameters: chosen.config,
+          method: method.name,
+          shots,
+          seed,
+          accuracy,
+          ece,
+          trainableParameters: countValues(chosen.values),
+          seconds,
+          hyperparameters: chosen.config,
         };
         cells.push(cell);
         options.onCell?.(cell, cells.length, total);
@@ -90,13 +108,23 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
     await runtime.close();
   }
   return {
-    created: new Date().toISOString(), scionVersion: version,
+    created: new Date().toISOString(),
+    scionVersion: version,
     features: {
-      path: file.path, digest: file.digest, ...(file.model ? { model: file.model } : {}), classes: file.classNames.length,
-      dim: file.dim, train: file.train!.labels.length, test: file.test!.labels.length,
+      path: file.path,
+      digest: file.digest,
+      ...(file.model ? { model: file.model } : {}),
+      classes: file.classNames.length,
+      dim: file.dim,
+      train: file.train!.labels.length,
+      test: file.test!.labels.length,
     },
-    recipe: { ...comparison }, environment: environment(),
+    recipe: { ...comparison },
+    environment: environment(),
     methods: methods.map(({ name, title, paper }) => ({ name, title, ...(paper ? { paper } : {}) })),
-    shots: comparison.shots, seeds: comparison.seeds, cells, warnings: [...warnings],
+    shots: comparison.shots,
+    seeds: comparison.seeds,
+    cells,
+    warnings: [...warnings],
   };
 }

@@ -59,7 +59,10 @@ export function compileObjective(build: (graph: Graph) => Value): Program & { tr
   const trained = parameters.filter((p) => p.origin.kind === 'trained');
   const bound = boundParameters(graph);
   graph.output('loss', loss);
-  gradients(loss, trained.map((p) => bound.get(p)!)).forEach((g, i) => graph.output(`grad.${trained[i]!.name}`, g));
+  gradients(
+    loss,
+    trained.map((p) => bound.get(p)!),
+  ).forEach((g, i) => graph.output(`grad.${trained[i]!.name}`, g));
   return { ...optimise(graph), parameters, trained };
 }
 
@@ -80,7 +83,10 @@ export function compileTraining(options: {
   const trained = parameters.filter((p) => p.origin.kind === 'trained');
   assert(trained.length > 0, 'nothing to train');
   const bound = boundParameters(graph);
-  let grads = gradients(outputs.loss, trained.map((p) => bound.get(p)!));
+  let grads = gradients(
+    outputs.loss,
+    trained.map((p) => bound.get(p)!),
+  );
   for (const [name, v] of Object.entries(outputs)) graph.output(name, v);
   if (maxGradNorm !== undefined) {
     const clipped = graph.at('optimizer', () => clipByGlobalNorm(grads, maxGradNorm));
@@ -96,22 +102,30 @@ export function compileTraining(options: {
   const scalarInput = (name: string): Value => graph.input(name, 'float32', []);
   const rates = new Map(groups.map((g) => [g, scalarInput(`lr.${g.name}`)]));
   const scalars = Object.fromEntries(Object.keys(optimizer.scalars(1)).map((n) => [n, scalarInput(`optimizer.${n}`)]));
-  graph.at('optimizer', () => trained.forEach((p, i) => {
-    const group = groups.find((g) => g.match(p.name));
-    assert(group, `no parameter group matches ${p.name}`);
-    const slots = Object.fromEntries(optimizer.slots.map((slot) => {
-      const name = `${p.name}.${slot}`;
-      state.set(name, { shape: p.shape });
-      return [slot, graph.input(name, 'float32', p.shape, 'state')];
-    }));
-    state.set(p.name, { shape: p.shape, parameter: p });
-    const updated = optimizer.update({
-      parameter: bound.get(p)!, gradient: grads[i]!, slots, lr: rates.get(group)!, scalars,
-      weightDecay: group.weightDecay ?? optimizer.weightDecay,
-    });
-    next(p.name, updated.parameter);
-    for (const slot of optimizer.slots) next(`${p.name}.${slot}`, updated.slots[slot]!);
-  }));
+  graph.at('optimizer', () =>
+    trained.forEach((p, i) => {
+      const group = groups.find((g) => g.match(p.name));
+      assert(group, `no parameter group matches ${p.name}`);
+      const slots = Object.fromEntries(
+        optimizer.slots.map((slot) => {
+          const name = `${p.name}.${slot}`;
+          state.set(name, { shape: p.shape });
+          return [slot, graph.input(name, 'float32', p.shape, 'state')];
+        }),
+      );
+      state.set(p.name, { shape: p.shape, parameter: p });
+      const updated = optimizer.update({
+        parameter: bound.get(p)!,
+        gradient: grads[i]!,
+        slots,
+        lr: rates.get(group)!,
+        scalars,
+        weightDecay: group.weightDecay ?? optimizer.weightDecay,
+      });
+      next(p.name, updated.parameter);
+      for (const slot of optimizer.slots) next(`${p.name}.${slot}`, updated.slots[slot]!);
+    }),
+  );
   return { ...optimise(graph), parameters, optimizer, groups, carry, state };
 }
 
@@ -125,8 +139,12 @@ export function stepScalars(program: TrainingProgram, step: number, factor: numb
 
 /** Fresh state: parameters drawn each from a stream of its own name, optimizer state zero. */
 export function initialState(program: TrainingProgram, random: Random): Record<string, Tensor> {
-  return Object.fromEntries([...program.state].map(([name, { shape, parameter }]) => [
-    name,
-    parameter?.origin.kind === 'trained' ? parameter.origin.init(shape, random.child('init', name)) : zeros('float32', shape),
-  ]));
+  return Object.fromEntries(
+    [...program.state].map(([name, { shape, parameter }]) => [
+      name,
+      parameter?.origin.kind === 'trained'
+        ? parameter.origin.init(shape, random.child('init', name))
+        : zeros('float32', shape),
+    ]),
+  );
 }

@@ -34,13 +34,18 @@ export async function describeRun(path: string): Promise<ProgramDescription> {
   const info = await readRunInfo(path);
   const { recipe, method } = resolveRecipe(info.recipe);
   const support = Object.fromEntries((await readSafetensors(join(path, files.support))).tensors);
-  return describe(method, recipe, method.create(storedInputs(info, support, path), info.result?.config ?? recipe.config));
+  return describe(
+    method,
+    recipe,
+    method.create(storedInputs(info, support, path), info.result?.config ?? recipe.config),
+  );
 }
 
 function describe(method: FeatureMethod, { training }: Recipe, module: FeatureModule): ProgramDescription {
   const parts: ProgramDescription['parts'] = [];
   const add = (name: string, graph: Graph | undefined): void => {
-    if (graph) parts.push({ name, nodes: graph.nodes.length, text: printGraph(graph), onnx: encodeModel(graph, name).bytes });
+    if (graph)
+      parts.push({ name, nodes: graph.nodes.length, text: printGraph(graph), onnx: encodeModel(graph, name).bytes });
   };
   if (training && training.optimizer !== 'lbfgs') {
     const program = compileFeatureTraining(module, module.inputs.support, training);
@@ -48,7 +53,9 @@ function describe(method: FeatureMethod, { training }: Recipe, module: FeatureMo
     add('step', program.step);
   }
   const { dim } = module.inputs;
-  const inference = compileInference((graph) => ({ logits: module.logits(graph.input('features', 'float32', [256, dim])) }));
+  const inference = compileInference((graph) => ({
+    logits: module.logits(graph.input('features', 'float32', [256, dim])),
+  }));
   add('predict', inference.step);
   return { method: method.name, parts };
 }

@@ -18,7 +18,10 @@ import { lbfgs } from './lbfgs.js';
 import { openProgram } from './program.js';
 import type { Training } from './recipe.js';
 
-export interface Score { accuracy: number; loss: number }
+export interface Score {
+  accuracy: number;
+  loss: number;
+}
 
 /** One line of the metrics. */
 export type Metric =
@@ -30,7 +33,7 @@ export interface Checkpoint {
   step: number;
   /** The best epoch so far, with its values under `best.` among the tensors. */
   best?: { epoch: number } & Score;
-  /** Sum of the losses of the epoch under way. */
+  /** Mean loss of the epoch under way, as far as it has got: each row counts alike. */
   epochLoss: number;
   /** Validation scores of the epochs so far. */
   history: readonly Score[];
@@ -112,7 +115,11 @@ function rowWeights({ labels }: Split, { class_weights }: Training): Float32Arra
 }
 
 /** Compiles the step that `fit` runs, with the batch size it will use. */
-export function compileFeatureTraining(module: FeatureModule, train: Split, training: Training): TrainingProgram & { batch: number } {
+export function compileFeatureTraining(
+  module: FeatureModule,
+  train: Split,
+  training: Training,
+): TrainingProgram & { batch: number } {
   const batch = Math.min(training.batch_size, train.labels.length);
   const program = compileTraining({
     build: (graph) => ({ loss: batchLoss(graph, module, train, batch, training.label_smoothing) }),
@@ -151,10 +158,16 @@ async function descend(options: FitOptions): Promise<Fit> {
     let best = resume?.best;
     let bestValues: Tensors = resume ? prefixed(resume.tensors, 'best.') : {};
     let epochLoss = resume?.epochLoss ?? 0;
-    const history: Score[] = [...resume?.history ?? []];
+    const history: Score[] = [...(resume?.history ?? [])];
     const take = async (step: number): Promise<Checkpoint> => ({
-      step, epochLoss, history, ...(best ? { best } : {}),
-      tensors: { ...withPrefix(await session.held([...program.state.keys()]), 'state.'), ...withPrefix(bestValues, 'best.') },
+      step,
+      epochLoss,
+      history,
+      ...(best ? { best } : {}),
+      tensors: {
+        ...withPrefix(await session.held([...program.state.keys()]), 'state.'),
+        ...withPrefix(bestValues, 'best.'),
+      },
     });
     let order: number[] = [];
     let orderOf = -1;
@@ -169,17 +182,26 @@ async function descend(options: FitOptions): Promise<Fit> {
       const start = (step % perEpoch) * batch;
       const index = Array.from({ length: batch }, (_, i) => order[start + i]);
       const factor = scheduleFactor(training.schedule, step, total, warmup);
-      const { loss } = await session.run({
-        'batch.index': int64([batch], index.map((row) => row ?? 0)),
-        'batch.weights': float32([batch], index.map((row) => (row === undefined ? 0 : weights[row]!))),
-        ...scalarFeeds(stepScalars(program, step, factor)),
-      }, { carry: program.carry, fetch: ['loss'] });
+      const { loss } = await session.run(
+        {
+          'batch.index': int64(
+            [batch],
+            index.map((row) => row ?? 0),
+          ),
+          'batch.weights': float32(
+            [batch],
+            index.map((row) => (row === undefined ? 0 : weights[row]!)),
+          ),
+          ...scalarFeeds(stepScalars(program, step, factor)),
+        },
+        { carry: program.carry, fetch: ['loss'] },
+      );
       const value = (loss!.data as Float32Array)[0]!;
       if (!Number.isFinite(value)) throw diverged(value, step + 1, training);
       onMetric?.({ type: 'step', step: step + 1, epoch: epoch + 1, loss: value, lr: training.lr * factor });
-      epochLoss += value;
+      epochLoss += value * (Math.min(batch, rows - start) / rows);
       if ((step + 1) % perEpoch === 0) {
-        const line = { type: 'epoch', step: step + 1, epoch: epoch + 1, loss: epochLoss / perEpoch } as const;
+        const line = { type: 'epoch', step: step + 1, epoch: epoch + 1, loss: epochLoss } as const;
         epochLoss = 0;
         if (classifier && val) {
           const values = await session.held(trained);
@@ -213,18 +235,24 @@ async function descend(options: FitOptions): Promise<Fit> {
 async function solve(options: FitOptions): Promise<Fit> {
   const { runtime, module, train, training, val, onMetric } = options;
   const program = compileObjective((graph) =>
-    batchLoss(graph, module, train, train.labels.length, training.label_smoothing));
+    batchLoss(graph, module, train, train.labels.length, training.label_smoothing),
+  );
   const threads = options.threads === undefined ? {} : { threads: options.threads };
   const session: Session = await openProgram(runtime, program, bank(train), threads);
   try {
     await session.hold({
-      'batch.index': int64([train.labels.length], train.labels.map((_, i) => i)),
+      'batch.index': int64(
+        [train.labels.length],
+        train.labels.map((_, i) => i),
+      ),
       'batch.weights': float32([train.labels.length], rowWeights(train, training)),
     });
     const sizes = program.trained.map((p) => p.shape.reduce((a, b) => a * b, 1));
     const unpack = (x: Float64Array): Tensors => {
       let at = 0;
-      return Object.fromEntries(program.trained.map((p, i) => [p.name, float32(p.shape, x.slice(at, at += sizes[i]!))]));
+      return Object.fromEntries(
+        program.trained.map((p, i) => [p.name, float32(p.shape, x.slice(at, (at += sizes[i]!)))]),
+      );
     };
     const start = new Float64Array(sizes.reduce((a, b) => a + b, 0));
     program.trained.reduce((at, p, i) => {
@@ -232,19 +260,23 @@ async function solve(options: FitOptions): Promise<Fit> {
       if (from) start.set(from.data as Float32Array, at);
       return at + sizes[i]!;
     }, 0);
-    const { x } = await lbfgs(async (point) => {
-      const out = await session.run(unpack(point));
-      const gradient = new Float64Array(point.length);
-      let at = 0;
-      program.trained.forEach((p, i) => {
-        gradient.set(out[`grad.${p.name}`]!.data as Float32Array, at);
-        at += sizes[i]!;
-      });
-      return { value: (out.loss!.data as Float32Array)[0]!, gradient };
-    }, start, {
-      iterations: training.epochs,
-      onIteration: (step, loss) => onMetric?.({ type: 'step', step, epoch: step, loss, lr: 1 }),
-    });
+    const { x } = await lbfgs(
+      async (point) => {
+        const out = await session.run(unpack(point));
+        const gradient = new Float64Array(point.length);
+        let at = 0;
+        program.trained.forEach((p, i) => {
+          gradient.set(out[`grad.${p.name}`]!.data as Float32Array, at);
+          at += sizes[i]!;
+        });
+        return { value: (out.loss!.data as Float32Array)[0]!, gradient };
+      },
+      start,
+      {
+        iterations: training.epochs,
+        onIteration: (step, loss) => onMetric?.({ type: 'step', step, epoch: step, loss, lr: 1 }),
+      },
+    );
     const values = unpack(x);
     const history: Score[] = [];
     if (val) {
@@ -266,12 +298,17 @@ function scalarFeeds(values: Record<string, number>): Tensors {
 }
 
 function diverged(value: number, step: number, { lr, optimizer }: Training): ScionError {
-  return new ScionError('input', [{
-    path: 'training', message: `the loss is ${value} at step ${step} (${optimizer}, lr ${lr}); use a smaller lr or max_grad_norm`,
-  }]);
+  return new ScionError('input', [
+    {
+      path: 'training',
+      message: `the loss is ${value} at step ${step} (${optimizer}, lr ${lr}); use a smaller lr or max_grad_norm`,
+    },
+  ]);
 }
 
 const withPrefix = (tensors: Tensors, prefix: string): Tensors =>
   Object.fromEntries(Object.entries(tensors).map(([name, t]) => [prefix + name, t]));
-const prefixed = (tensors: Tensors, prefix: string): Tensors => Object.fromEntries(Object.entries(tensors)
-  .flatMap(([name, t]) => (name.startsWith(prefix) ? [[name.slice(prefix.length), t]] : [])));
+const prefixed = (tensors: Tensors, prefix: string): Tensors =>
+  Object.fromEntries(
+    Object.entries(tensors).flatMap(([name, t]) => (name.startsWith(prefix) ? [[name.slice(prefix.length), t]] : [])),
+  );

@@ -3,13 +3,22 @@ import { Random } from '../util/random.js';
 import { type Evaluation, lbfgs } from './lbfgs.js';
 
 /** (a - x)² + b (y - x²)², whose valley is curved. */
-const rosenbrock = ([x, y]: Float64Array): Promise<Evaluation> => Promise.resolve({
-  value: (1 - x!) ** 2 + 100 * (y! - x! * x!) ** 2,
-  gradient: Float64Array.of(-2 * (1 - x!) - 400 * x! * (y! - x! * x!), 200 * (y! - x! * x!)),
-});
+const rosenbrock = ([x, y]: Float64Array): Promise<Evaluation> =>
+  Promise.resolve({
+    value: (1 - x!) ** 2 + 100 * (y! - x! * x!) ** 2,
+    gradient: Float64Array.of(-2 * (1 - x!) - 400 * x! * (y! - x! * x!), 200 * (y! - x! * x!)),
+  });
 
-test.each([[-1.2, 1], [3, -4], [0, 0], [-5, 9]])("Rosenbrock's valley from (%d, %d)", async (...start) => {
-  const { x, value, converged } = await lbfgs(rosenbrock, Float64Array.from(start), { iterations: 200, tolerance: 1e-8 });
+test.each([
+  [-1.2, 1],
+  [3, -4],
+  [0, 0],
+  [-5, 9],
+])("Rosenbrock's valley from (%d, %d)", async (...start) => {
+  const { x, value, converged } = await lbfgs(rosenbrock, Float64Array.from(start), {
+    iterations: 200,
+    tolerance: 1e-8,
+  });
   expect(converged).toBe(true);
   expect(value).toBeLessThan(1e-14);
   expect(x[0]).toBeCloseTo(1, 6);
@@ -23,13 +32,17 @@ describe('a quadratic, ½ (x - m)ᵀ D (x - m)', () => {
   const middle = Float64Array.from({ length: n }, () => random.normal());
   const quadratic = (x: Float64Array): Promise<Evaluation> => {
     const gradient = x.map((v, i) => scale[i]! * (v - middle[i]!));
-    return Promise.resolve({ value: gradient.reduce((s, g, i) => s + g * (x[i]! - middle[i]!) / 2, 0), gradient });
+    return Promise.resolve({ value: gradient.reduce((s, g, i) => s + (g * (x[i]! - middle[i]!)) / 2, 0), gradient });
   };
 
   test('is solved, each iteration lower than the one before', async () => {
     const values: number[] = [];
     const { x, converged } = await lbfgs(quadratic, new Float64Array(n), {
-      iterations: 500, tolerance: 1e-9, onIteration: (k, value) => { expect(k).toBe(values.push(value)); },
+      iterations: 500,
+      tolerance: 1e-9,
+      onIteration: (k, value) => {
+        expect(k).toBe(values.push(value));
+      },
     });
     expect(converged).toBe(true);
     x.forEach((v, i) => expect(v).toBeCloseTo(middle[i]!, 6));
@@ -38,11 +51,16 @@ describe('a quadratic, ½ (x - m)ᵀ D (x - m)', () => {
 
   test('in far fewer evaluations than gradient descent would take', async () => {
     let evaluations = 0;
-    await lbfgs((x) => {
-      evaluations++;
-      return quadratic(x);
-    }, new Float64Array(n), { iterations: 500, tolerance: 1e-6 });
-    expect(evaluations).toBeLessThan(120); // gradient descent: condition × ln(1 / tolerance), about 700 at its best step
+    await lbfgs(
+      (x) => {
+        evaluations++;
+        return quadratic(x);
+      },
+      new Float64Array(n),
+      { iterations: 500, tolerance: 1e-6 },
+    );
+    expect(evaluations).toBeLessThan(120);
+    // gradient descent: condition × ln(1 / tolerance), about 700 at its best step
   });
 
   test('stops after the iterations it was given, and says so', async () => {

@@ -2,7 +2,10 @@
  * L-BFGS with a line search by the strong Wolfe conditions (Nocedal and Wright, Numerical Optimization, 2nd edition,
  * algorithms 7.4, 3.5 and 3.6), for smooth objectives that are evaluated as a whole.
  */
-export interface Evaluation { value: number; gradient: Float64Array }
+export interface Evaluation {
+  value: number;
+  gradient: Float64Array;
+}
 
 export interface LbfgsOptions {
   iterations: number;
@@ -23,7 +26,9 @@ const along = (x: Float64Array, step: number, direction: Float64Array): Float64A
 
 /** Minimises `evaluate` from `start`; gives the point reached, its value and whether the tolerance was met. */
 export async function lbfgs(
-  evaluate: (x: Float64Array) => Promise<Evaluation>, start: Float64Array, options: LbfgsOptions,
+  evaluate: (x: Float64Array) => Promise<Evaluation>,
+  start: Float64Array,
+  options: LbfgsOptions,
 ): Promise<{ x: Float64Array; value: number; converged: boolean; iterations: number }> {
   const { iterations, tolerance = 1e-5, memory = 10 } = options;
   let x = start;
@@ -33,7 +38,8 @@ export async function lbfgs(
   for (let k = 0; k < iterations; k++) {
     if (flat(here)) return { x, value: here.value, converged: true, iterations: k };
     let direction = descent(here.gradient, pairs);
-    if (dot(direction, here.gradient) >= 0) { // rounding has spoilt the curvature: start afresh
+    if (dot(direction, here.gradient) >= 0) {
+      // rounding has spoilt the curvature: start afresh
       pairs.length = 0;
       direction = here.gradient.map((g) => -g);
     }
@@ -56,7 +62,10 @@ export async function lbfgs(
 }
 
 /** The two-loop recursion: minus the approximate inverse Hessian times the gradient. */
-function descent(gradient: Float64Array, pairs: readonly { s: Float64Array; y: Float64Array; rho: number }[]): Float64Array {
+function descent(
+  gradient: Float64Array,
+  pairs: readonly { s: Float64Array; y: Float64Array; rho: number }[],
+): Float64Array {
   let q: Float64Array = Float64Array.from(gradient);
   const alphas: number[] = [];
   for (const { s, y, rho } of [...pairs].reverse()) {
@@ -73,11 +82,18 @@ function descent(gradient: Float64Array, pairs: readonly { s: Float64Array; y: F
   return q.map((v) => -v);
 }
 
-interface Point { x: Float64Array; at: Evaluation }
+interface Point {
+  x: Float64Array;
+  at: Evaluation;
+}
 
 /** A step that lowers the value enough and flattens the slope; undefined where rounding leaves none. */
 async function wolfe(
-  evaluate: (x: Float64Array) => Promise<Evaluation>, x: Float64Array, here: Evaluation, direction: Float64Array, first: number,
+  evaluate: (x: Float64Array) => Promise<Evaluation>,
+  x: Float64Array,
+  here: Evaluation,
+  direction: Float64Array,
+  first: number,
 ): Promise<Point | undefined> {
   const [c1, c2] = [1e-4, 0.9];
   const slope0 = dot(here.gradient, direction);

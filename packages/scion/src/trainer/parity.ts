@@ -36,7 +36,8 @@ export async function checkParity(folder: string): Promise<FileParity[]> {
     throw inputError(folder, 'is no folder that can be read; give one with reference files', { cause });
   });
   const results: FileParity[] = [];
-  for (const name of names.filter((n) => n.endsWith('.safetensors')).sort()) results.push(await checkFile(join(folder, name)));
+  for (const name of names.filter((n) => n.endsWith('.safetensors')).sort())
+    results.push(await checkFile(join(folder, name)));
   return results;
 }
 
@@ -66,8 +67,11 @@ async function checkFile(path: string): Promise<FileParity> {
   });
   for (const [name, v] of Object.entries(outputs)) graph.output(name, v);
   const wanted = [...inputs.keys()].filter((name) => tensors.has(`grad_${name}`));
-  vjp(objective, f.full(graph, 'float32', [], 1), wanted.map((name) => inputs.get(name)!))
-    .forEach((g, i) => graph.output(`grad_${wanted[i]}`, g));
+  vjp(
+    objective,
+    f.full(graph, 'float32', [], 1),
+    wanted.map((name) => inputs.get(name)!),
+  ).forEach((g, i) => graph.output(`grad_${wanted[i]}`, g));
 
   const runtime = nodeRuntime();
   try {
@@ -75,7 +79,8 @@ async function checkFile(path: string): Promise<FileParity> {
     const actual = await session.run(Object.fromEntries([...inputs.keys()].map((name) => [name, tensors.get(name)!])));
     const compared = [...tensors.keys()].filter((name) => !inputs.has(name));
     return {
-      file, method: check.prefix,
+      file,
+      method: check.prefix,
       tensors: compared.map((name) => compareTensor(name, actual[name], tensors.get(name)!)),
     };
   } finally {

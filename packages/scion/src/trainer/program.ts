@@ -17,7 +17,10 @@ function pick(tensors: Tensors, names: readonly string[]): Tensors {
  * settings, the prologue's results, and `tensors` (frozen inputs that are no parameters, initial state).
  */
 export async function openProgram(
-  runtime: Runtime, program: Program, tensors: Tensors, options: SessionOptions = {},
+  runtime: Runtime,
+  program: Program,
+  tensors: Tensors,
+  options: SessionOptions = {},
 ): Promise<Session> {
   const values: Tensors = { ...parameterValues(program), ...tensors };
   if (program.prologue) {
@@ -35,6 +38,9 @@ export async function openProgram(
 
 /** What frozen parameters and settings start with. */
 function parameterValues(program: Program): Tensors {
-  return Object.fromEntries(program.parameters.flatMap((p) =>
-    p.origin.kind === 'frozen' || p.origin.kind === 'setting' ? [[p.name, p.origin.value]] : []));
+  return Object.fromEntries(
+    program.parameters.flatMap((p) =>
+      p.origin.kind === 'frozen' || p.origin.kind === 'setting' ? [[p.name, p.origin.value]] : [],
+    ),
+  );
 }

@@ -12,13 +12,21 @@ const fields = {
   warmup_epochs: z.number().min(0).describe('epochs of linear warm-up'),
   weight_decay: z.number().min(0).optional().describe('as in the optimizer: 0 for adam and sgd, 0.01 for adamw'),
   eps: z.number().positive().optional().describe("Adam's ε"),
-  betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).optional().describe("Adam's β₁ and β₂"),
+  betas: z
+    .tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)])
+    .optional()
+    .describe("Adam's β₁ and β₂"),
   momentum: z.number().min(0).lt(1).optional().describe('of sgd'),
   nesterov: z.boolean().optional().describe('of sgd'),
   max_grad_norm: z.number().positive().optional().describe('gradients are clipped to this global norm'),
   label_smoothing: z.number().min(0).lt(1).describe('share of the target spread over all classes'),
   class_weights: z.enum(['none', 'balanced']).describe('balanced: classes count alike however many rows they have'),
-  patience: z.number().int().min(1).optional().describe('stop after this many epochs without a better validation result'),
+  patience: z
+    .number()
+    .int()
+    .min(1)
+    .optional()
+    .describe('stop after this many epochs without a better validation result'),
   checkpoint: z.enum(['best', 'last']).describe('which epoch is kept: best by validation, or the last'),
 };
 const training = z.strictObject({
@@ -31,13 +39,20 @@ const training = z.strictObject({
 const changes = z.strictObject(fields).partial();
 export type Training = z.output<typeof training>;
 
-const shots = z.union([z.number().int().min(1), z.literal('all')], 'expected a whole number from 1 on, or all')
+const shots = z
+  .union([z.number().int().min(1), z.literal('all')], 'expected a whole number from 1 on, or all')
   .describe('training rows per class, or all');
-const validation = z.enum(['auto', 'holdout', 'kfold', 'none']).default('auto').describe(
-  'holdout: min(shots, 4) rows per class that are not trained on, as in CoOp; kfold: for sets too small for that; '
-  + 'auto: holdout where every class has rows left, else kfold');
-const search = z.enum(['auto', 'on', 'off']).default('auto').describe(
-  "choose hyper-parameters on validation data; auto: where the method's authors do");
+const validation = z
+  .enum(['auto', 'holdout', 'kfold', 'none'])
+  .default('auto')
+  .describe(
+    'holdout: min(shots, 4) rows per class that are not trained on, as in CoOp; kfold: for sets too small for that; ' +
+      'auto: holdout where every class has rows left, else kfold',
+  );
+const search = z
+  .enum(['auto', 'on', 'off'])
+  .default('auto')
+  .describe("choose hyper-parameters on validation data; auto: where the method's authors do");
 
 const shared = {
   features: z.string().min(1).describe('feature file (.safetensors, or .json beside .npy files)'),
@@ -97,7 +112,8 @@ export function resolveComparison(input: unknown): Comparison {
       collect(issues, () => resolveRecipe({ ...recipeOf(values, name, values.shots[0]!, values.seeds[0]!) }));
     }
     for (const name of Object.keys(values.config)) {
-      if (!values.methods.includes(name)) issues.push({ path: `config.${name}`, message: 'is not among the methods compared' });
+      if (!values.methods.includes(name))
+        issues.push({ path: `config.${name}`, message: 'is not among the methods compared' });
     }
   }
   if (issues.length > 0) throw new ScionError('usage', issues);
@@ -111,7 +127,11 @@ export function recipeOf(c: Comparison, method: string, shotCount: number | 'all
   return { ...rest, method, shots: shotCount, seed, config: config[method] ?? {}, training: trains ? c.training : {} };
 }
 
-function resolveTraining(method: FeatureMethod, changed: z.output<typeof changes>, issues: Issue[]): Training | undefined {
+function resolveTraining(
+  method: FeatureMethod,
+  changed: z.output<typeof changes>,
+  issues: Issue[],
+): Training | undefined {
   if (!method.training) {
     for (const key of Object.keys(changed)) {
       issues.push({ path: `training.${key}`, message: `${method.name} trains nothing; leave it out` });
@@ -120,7 +140,10 @@ function resolveTraining(method: FeatureMethod, changed: z.output<typeof changes
   }
   const full = { ...method.training, ...changed };
   if (full.optimizer === 'lbfgs' && method.training.optimizer !== 'lbfgs') {
-    issues.push({ path: 'training.optimizer', message: `lbfgs is for convex problems; ${method.name} takes adam, adamw or sgd` });
+    issues.push({
+      path: 'training.optimizer',
+      message: `lbfgs is for convex problems; ${method.name} takes adam, adamw or sgd`,
+    });
   }
   return parse(training, full, 'training', issues);
 }
@@ -136,7 +159,12 @@ function collect<T>(issues: Issue[], body: () => T): T | undefined {
 }
 
 /** Parses with zod and turns its complaints into issues that name the value. */
-function parse<T extends z.ZodType>(schema: T, input: unknown, prefix: string, issues: Issue[]): z.output<T> | undefined {
+function parse<T extends z.ZodType>(
+  schema: T,
+  input: unknown,
+  prefix: string,
+  issues: Issue[],
+): z.output<T> | undefined {
   const result = schema.safeParse(input);
   if (result.success) return result.data;
   for (const problem of result.error.issues) {
@@ -148,9 +176,17 @@ function parse<T extends z.ZodType>(schema: T, input: unknown, prefix: string, i
         issues.push(issue!);
       }
     } else {
-      const value = problem.path.reduce<unknown>((v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key], input);
-      const expected = problem.message.replace(/^(?:[^:]*: )?(?:expected )?/, 'expected ').replace(/, received .*$/, '');
-      issues.push({ path, message: value === undefined ? `missing, ${expected}` : `${JSON.stringify(value)}: ${expected}` });
+      const value = problem.path.reduce<unknown>(
+        (v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key],
+        input,
+      );
+      const expected = problem.message
+        .replace(/^(?:[^:]*: )?(?:expected )?/, 'expected ')
+        .replace(/, received .*$/, '');
+      issues.push({
+        path,
+        message: value === undefined ? `missing, ${expected}` : `${JSON.stringify(value)}: ${expected}`,
+      });
     }
   }
   return undefined;
@@ -170,8 +206,9 @@ function unwrap(schema: unknown): unknown {
 
 /** What a value of a recipe means, for help texts: `describeField('training.lr')`. */
 export function describeField(path: string): string {
-  let at: unknown = path.split('.').reduce<unknown>(
-    (schema, key) => (unwrap(schema) as { shape?: Record<string, unknown> }).shape?.[key], recipe);
+  let at: unknown = path
+    .split('.')
+    .reduce<unknown>((schema, key) => (unwrap(schema) as { shape?: Record<string, unknown> }).shape?.[key], recipe);
   for (; at; at = (at as { unwrap?: () => unknown }).unwrap?.()) {
     const { description } = at as { description?: string };
     if (description !== undefined) return description;

@@ -12,7 +12,19 @@
  */
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { access, constants, mkdir, open, readFile, readdir, rename, rm, rmdir, truncate, writeFile } from 'node:fs/promises';
+import {
+  access,
+  constants,
+  mkdir,
+  open,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  rmdir,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -25,8 +37,12 @@ import type { RunInfo } from './run-info.js';
 import { parseRunInfo } from './run-info.js';
 
 export const files = {
-  info: 'run.json', support: 'support.safetensors', adapter: 'adapter.safetensors', metrics: 'metrics.jsonl',
-  checkpoint: 'checkpoint.safetensors', lock: 'lock',
+  info: 'run.json',
+  support: 'support.safetensors',
+  adapter: 'adapter.safetensors',
+  metrics: 'metrics.jsonl',
+  checkpoint: 'checkpoint.safetensors',
+  lock: 'lock',
 } as const;
 
 /** The run folders that this process writes to. */
@@ -39,7 +55,11 @@ export class RunFolder {
   private closed = false;
 
   /** @param made the topmost folder that had to be made on the way to `path` */
-  private constructor(readonly path: string, public info: RunInfo, private readonly made?: string) {
+  private constructor(
+    readonly path: string,
+    public info: RunInfo,
+    private readonly made?: string,
+  ) {
     held.add(resolve(path));
   }
 
@@ -82,7 +102,8 @@ export class RunFolder {
       throw systemError(path, 'write to the run folder', cause);
     });
     await takeLock(path);
-    for (const name of await readdir(path)) if (/^\.scion-.*\.tmp$/.test(name)) await rm(join(path, name), { force: true });
+    for (const name of await readdir(path))
+      if (/^\.scion-.*\.tmp$/.test(name)) await rm(join(path, name), { force: true });
     // read again: whoever held the lock may have finished the run meanwhile
     return new RunFolder(path, await readRunInfo(path));
   }
@@ -186,7 +207,13 @@ async function makeFolders(path: string): Promise<string | undefined> {
 /** Removes the folders from `path` up to `top`, as far as they are empty. */
 async function removeEmpty(path: string, top: string | undefined): Promise<void> {
   for (let at = path; top !== undefined && at.startsWith(top); at = dirname(at)) {
-    if (!await rmdir(at).then(() => true, () => false)) return;
+    if (
+      !(await rmdir(at).then(
+        () => true,
+        () => false,
+      ))
+    )
+      return;
   }
 }
 
@@ -203,7 +230,10 @@ function serialise(info: RunInfo): string {
 }
 
 function occupied(path: string): Error {
-  return usageError('--out', `${path} exists already; choose another folder, remove it, or go on with \`scion resume ${path}\``);
+  return usageError(
+    '--out',
+    `${path} exists already; choose another folder, remove it, or go on with \`scion resume ${path}\``,
+  );
 }
 
 /** Throws where the folder of a new run is taken; checked before anything long starts. */
@@ -227,7 +257,10 @@ export async function readRunInfo(path: string): Promise<RunInfo> {
   const file = join(path, files.info);
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') {
-      throw inputError(path, `is no run folder (it has no ${files.info}); give a folder that \`scion train --out\` made`);
+      throw inputError(
+        path,
+        `is no run folder (it has no ${files.info}); give a folder that \`scion train --out\` made`,
+      );
     }
     throw systemError(file, 'read it', cause);
   });
@@ -250,12 +283,21 @@ async function takeLock(path: string): Promise<void> {
       continue;
     }
     if (alive(Number(owner), path)) {
-      throw usageError(path, `process ${owner} is writing to this run; wait for it or stop it (if it is no scion, remove ${lock})`);
+      throw usageError(
+        path,
+        `process ${owner} is writing to this run; wait for it or stop it (if it is no scion, remove ${lock})`,
+      );
     }
     // moved aside and looked at: another process that found the same void lock may have put its own there
     const aside = join(path, `.lock-${randomUUID()}.tmp`);
-    if (!await rename(lock, aside).then(() => true, () => false)) continue;
-    if (await readFile(aside, 'utf8') === owner) await rm(aside, { force: true });
+    if (
+      !(await rename(lock, aside).then(
+        () => true,
+        () => false,
+      ))
+    )
+      continue;
+    if ((await readFile(aside, 'utf8')) === owner) await rm(aside, { force: true });
     else await rename(aside, lock);
   }
   throw usageError(path, 'another process has just taken this run; wait for it or stop it');

@@ -22,14 +22,16 @@ const runInfo = z.object({
   validation: z.enum(['holdout', 'kfold', 'none']),
   warnings: z.array(z.string()),
   /** Of a finished run. */
-  result: z.object({
-    config: z.record(z.string(), z.unknown()),
-    epoch: z.number(),
-    trainable_parameters: z.number(),
-    seconds: z.number(),
-    validation: score.optional(),
-    test: score.extend({ ece: z.number(), rows: z.number() }).optional(),
-  }).optional(),
+  result: z
+    .object({
+      config: z.record(z.string(), z.unknown()),
+      epoch: z.number(),
+      trainable_parameters: z.number(),
+      seconds: z.number(),
+      validation: score.optional(),
+      test: score.extend({ ece: z.number(), rows: z.number() }).optional(),
+    })
+    .optional(),
 });
 export type RunInfo = z.output<typeof runInfo>;
 
@@ -47,5 +49,8 @@ export function parseRunInfo(text: string, file: string): RunInfo {
   const result = runInfo.safeParse(value);
   if (result.success) return result.data;
   const [problem] = result.error.issues;
-  throw inputError(file, `${problem!.path.join('.') || 'content'}: ${problem!.message}; the run folder is damaged, train again`);
+  throw inputError(
+    file,
+    `${problem!.path.join('.') || 'content'}: ${problem!.message}; the run folder is damaged, train again`,
+  );
 }

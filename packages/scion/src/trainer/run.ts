@@ -28,7 +28,10 @@ export interface Run {
    * Features [N, d] of the backbone that the run was trained on (not normalised by the caller) → N predictions.
    * Calls may overlap; they are answered in turn.
    */
-  predict(features: Tensor<'float32'> | readonly (readonly number[])[], options?: { top?: number }): Promise<Prediction[]>;
+  predict(
+    features: Tensor<'float32'> | readonly (readonly number[])[],
+    options?: { top?: number },
+  ): Promise<Prediction[]>;
   /** The same from a file with `test.features` or `features`. */
   predictFile(path: string, options?: { top?: number }): Promise<Prediction[]>;
   /** On the test split of a feature file; of the one it was trained on where none is given. */
@@ -57,7 +60,9 @@ export function storedInputs(info: RunInfo, support: Tensors, path: string): Fea
   return {
     ...(text ? { text: toFloat32(text) } : {}),
     support: { features: toFloat32(features), labels: Int32Array.from(labels.data as BigInt64Array, Number) },
-    classes: info.class_names.length, dim: info.dim, logitScale: info.logit_scale,
+    classes: info.class_names.length,
+    dim: info.dim,
+    logitScale: info.logit_scale,
   };
 }
 
@@ -67,13 +72,19 @@ function missing(path: string, file: string, name: string): never {
 
 /** The module of a run with its values checked against it. */
 export function storedModule(path: string, info: RunInfo, support: Tensors, values: Tensors): FeatureModule {
-  const module = getMethod(info.method, join(path, files.info)).create(storedInputs(info, support, path), info.result!.config);
+  const module = getMethod(info.method, join(path, files.info)).create(
+    storedInputs(info, support, path),
+    info.result!.config,
+  );
   for (const [name, p] of module.parameters()) {
     if (p.origin.kind !== 'trained') continue;
     const stored = values[name] ?? missing(path, files.adapter, name);
     if (stored.shape.join() !== p.shape.join()) {
-      throw inputError(join(path, files.adapter), `${name} is [${stored.shape.join(', ')}], expected [${p.shape.join(', ')}]; `
-        + 'the run folder is damaged, train again');
+      throw inputError(
+        join(path, files.adapter),
+        `${name} is [${stored.shape.join(', ')}], expected [${p.shape.join(', ')}]; ` +
+          'the run folder is damaged, train again',
+      );
     }
   }
   return module;
@@ -87,20 +98,29 @@ export function runFromParts(path: string, info: RunInfo, support: Tensors, valu
   let closed = false;
   const open = (): Promise<FeatureClassifier> => {
     if (closed) throw usageError(path, 'this run has been closed; load it again');
-    return (classifier ??= openClassifier(runtime ??= nodeRuntime(), module, values));
+    return (classifier ??= openClassifier((runtime ??= nodeRuntime()), module, values));
   };
 
   const checked = (features: Tensor<'float32'>, where: string): Tensor<'float32'> => {
     if (features.shape.length !== 2 || features.shape[1] !== dim) {
-      throw inputError(where, `features are [${features.shape.join(', ')}], the run takes [N, ${dim}]; use the backbone it was trained on`
-        + (info.features.model ? ` (${info.features.model})` : ''));
+      throw inputError(
+        where,
+        `features are [${features.shape.join(', ')}], the run takes [N, ${dim}]; use the backbone it was trained on` +
+          (info.features.model ? ` (${info.features.model})` : ''),
+      );
     }
     const bad = features.data.findIndex((v) => !Number.isFinite(v));
-    if (bad >= 0) throw inputError(where, `row ${Math.floor(bad / dim)} holds ${features.data[bad]} at column ${bad % dim}, expected finite numbers`);
+    if (bad >= 0)
+      throw inputError(
+        where,
+        `row ${Math.floor(bad / dim)} holds ${features.data[bad]} at column ${bad % dim}, expected finite numbers`,
+      );
     return features;
   };
   const run: Run = {
-    path, info, classNames,
+    path,
+    info,
+    classNames,
     async predict(features, options) {
       const given = 'data' in features ? features : fromRows(features, dim);
       const logits = await (await open()).logits(checked(given, 'features'));
@@ -113,8 +133,11 @@ export function runFromParts(path: string, info: RunInfo, support: Tensors, valu
     async evaluate(file = info.features.path) {
       const { test, classNames: names } = await readFeatureFile(file, { test: true });
       if (names.join('\0') !== classNames.join('\0')) {
-        throw inputError(file, `its classes (${names.length}: ${names.slice(0, 3).join(', ')}, …) are not those of the run `
-          + `(${classNames.length}: ${classNames.slice(0, 3).join(', ')}, …); use a file with the same class_names`);
+        throw inputError(
+          file,
+          `its classes (${names.length}: ${names.slice(0, 3).join(', ')}, …) are not those of the run ` +
+            `(${classNames.length}: ${classNames.slice(0, 3).join(', ')}, …); use a file with the same class_names`,
+        );
       }
       const logits = await (await open()).logits(checked(test!.features, `${file}: test.features`));
       return { path: file, ...classificationReport(logits, test!.labels, classNames.length) };
@@ -129,7 +152,10 @@ export function runFromParts(path: string, info: RunInfo, support: Tensors, valu
 
 function fromRows(rows: readonly (readonly number[])[], dim: number): Tensor<'float32'> {
   const wrong = rows.findIndex((row) => row.length !== dim);
-  if (wrong >= 0) throw new ScionError('input', [{ path: 'features', message: `row ${wrong} has ${rows[wrong]!.length} numbers, expected ${dim}` }]);
+  if (wrong >= 0)
+    throw new ScionError('input', [
+      { path: 'features', message: `row ${wrong} has ${rows[wrong]!.length} numbers, expected ${dim}` },
+    ]);
   return float32([rows.length, dim], rows.flat());
 }
 
@@ -138,14 +164,19 @@ function predictions(logits: Float32Array, classNames: readonly string[], top: n
   return Array.from({ length: logits.length / classes }, (_, row) => {
     const p = probabilities(logits.subarray(row * classes, (row + 1) * classes));
     const best = Array.from(p, (probability, index) => ({ label: classNames[index]!, index, probability }))
-      .sort((a, b) => b.probability - a.probability || a.index - b.index).slice(0, Math.max(1, top));
+      .sort((a, b) => b.probability - a.probability || a.index - b.index)
+      .slice(0, Math.max(1, top));
     return { label: best[0]!.label, classes: best };
   });
 }
 
 /** Opens, evaluates one split and releases. */
 export async function evaluateSplit(
-  runtime: Runtime, module: FeatureModule, values: Tensors, split: Split, options?: SessionOptions,
+  runtime: Runtime,
+  module: FeatureModule,
+  values: Tensors,
+  split: Split,
+  options?: SessionOptions,
 ): Promise<ClassificationReport> {
   const classifier = await openClassifier(runtime, module, values, options);
   try {

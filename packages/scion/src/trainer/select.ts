@@ -27,17 +27,22 @@ const mostHeldOut = 4;
  * Draws the training and validation rows of a recipe. A validation split in the file is used before rows of `train`
  * that were not drawn.
  */
-export function prepareRows(file: FeatureFile, recipe: Pick<Recipe, 'shots' | 'seed' | 'validation' | 'strict_shots'>): Prepared {
+export function prepareRows(
+  file: FeatureFile,
+  recipe: Pick<Recipe, 'shots' | 'seed' | 'validation' | 'strict_shots'>,
+): Prepared {
   const random = Random.seeded(recipe.seed);
   const { classNames } = file;
   const classes = classNames.length;
   const train = file.train!;
   const wanted = recipe.shots === 'all' ? Infinity : recipe.shots;
   const drawn = drawShots(train, classNames, wanted, random, {
-    strict: recipe.strict_shots && wanted !== Infinity, where: `${file.path}: train.labels`,
+    strict: recipe.strict_shots && wanted !== Infinity,
+    where: `${file.path}: train.labels`,
   });
   const warnings = wanted === Infinity ? [] : [...drawn.warnings];
-  const held = recipe.validation === 'none' || recipe.validation === 'kfold' ? undefined : holdOut(file, drawn, wanted, random);
+  const held =
+    recipe.validation === 'none' || recipe.validation === 'kfold' ? undefined : holdOut(file, drawn, wanted, random);
   if (recipe.validation === 'holdout' && !held) {
     throw usageError('--validation', 'holdout: no rows are left in some classes; use fewer --shots, or kfold');
   }
@@ -55,25 +60,42 @@ export function prepareRows(file: FeatureFile, recipe: Pick<Recipe, 'shots' | 's
   }
   const parts = folds(support.labels, classes, k, random);
   const pairs = parts.map((part, i) => ({
-    train: subset(support, parts.flatMap((rows, j) => (j === i ? [] : rows))), val: subset(support, part),
+    train: subset(
+      support,
+      parts.flatMap((rows, j) => (j === i ? [] : rows)),
+    ),
+    val: subset(support, part),
   }));
   return { support, validation: 'kfold', pairs, warnings };
 }
 
 /** `min(shots, 4)` rows per class that are not trained on; undefined where a class has none. */
-function holdOut(file: FeatureFile, drawn: FewShot, shots: number, random: Random): { train: readonly number[]; val: Split } | undefined {
+function holdOut(
+  file: FeatureFile,
+  drawn: FewShot,
+  shots: number,
+  random: Random,
+): { train: readonly number[]; val: Split } | undefined {
   const count = Math.min(shots, mostHeldOut);
   if (file.val) {
     // a class without validation rows is no reason to refuse the others
-    const rows = shots === Infinity
-      ? Array.from(file.val.labels, (_, i) => i)
-      : rowsByClass(file.val.labels, file.classNames.length)
-        .flatMap((some, k) => random.child('validation', k).shuffle(some).slice(0, count));
+    const rows =
+      shots === Infinity
+        ? Array.from(file.val.labels, (_, i) => i)
+        : rowsByClass(file.val.labels, file.classNames.length).flatMap((some, k) =>
+            random.child('validation', k).shuffle(some).slice(0, count),
+          );
     return { train: drawn.train, val: subset(file.val, rows) };
   }
   if (shots !== Infinity) {
     if (drawn.rest.some((rows) => rows.length === 0)) return undefined;
-    return { train: drawn.train, val: subset(file.train!, drawn.rest.flatMap((rows) => rows.slice(0, count))) };
+    return {
+      train: drawn.train,
+      val: subset(
+        file.train!,
+        drawn.rest.flatMap((rows) => rows.slice(0, count)),
+      ),
+    };
   }
   // all rows were asked for: a fifth of each class, four at most, is kept back
   const labels = file.train!.labels;
@@ -87,16 +109,25 @@ function holdOut(file: FeatureFile, drawn: FewShot, shots: number, random: Rando
   return { train: drawn.train.filter((row) => !taken.has(row)), val: subset(file.train!, [...taken]) };
 }
 
-export function featureInputs(file: Pick<FeatureFile, 'text' | 'classNames' | 'dim' | 'logitScale'>, support: Split): FeatureInputs {
+export function featureInputs(
+  file: Pick<FeatureFile, 'text' | 'classNames' | 'dim' | 'logitScale'>,
+  support: Split,
+): FeatureInputs {
   return {
-    ...(file.text ? { text: file.text } : {}), support, classes: file.classNames.length, dim: file.dim, logitScale: file.logitScale,
+    ...(file.text ? { text: file.text } : {}),
+    support,
+    classes: file.classNames.length,
+    dim: file.dim,
+    logitScale: file.logitScale,
   };
 }
 
 /** Every combination of a grid. */
 export function combinations(grid: Search['grid']): Record<string, number>[] {
   return Object.entries(grid).reduce<Record<string, number>[]>(
-    (all, [name, values]) => all.flatMap((c) => values.map((v) => ({ ...c, [name]: v }))), [{}]);
+    (all, [name, values]) => all.flatMap((c) => values.map((v) => ({ ...c, [name]: v }))),
+    [{}],
+  );
 }
 
 export interface Chosen extends Fit {
@@ -127,8 +158,10 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
   const { runtime, method, recipe, rows, inputs } = options;
   const { training } = recipe;
   const random = Random.seeded(recipe.seed);
-  const searches = rows.pairs.length > 0 && method.search !== undefined
-    && (recipe.search === 'on' || (recipe.search === 'auto' && method.search.published));
+  const searches =
+    rows.pairs.length > 0 &&
+    method.search !== undefined &&
+    (recipe.search === 'on' || (recipe.search === 'auto' && method.search.published));
   const module = (config: Record<string, unknown>, support: Split) => method.create(inputs(support), config);
   const shared = { runtime, random, ...threadsOf(recipe) };
   let config = recipe.config;
@@ -136,7 +169,9 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
 
   /** Trains on one pair's training rows and scores every epoch on its validation rows. */
   const onPair = async (c: Record<string, unknown>, pair: Prepared['pairs'][number], start?: Tensors): Promise<Fit> =>
-    (training ? fit({ ...shared, module: module(c, pair.train), ...pair, training, ...(start ? { start } : {}) }) : nothing);
+    training
+      ? fit({ ...shared, module: module(c, pair.train), ...pair, training, ...(start ? { start } : {}) })
+      : nothing;
 
   if (searches && method.search!.when === 'train' && training) {
     const tried = combinations(method.search!.grid);
@@ -144,7 +179,8 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
     for (const [i, values] of tried.entries()) {
       options.onPhase?.(`search ${i + 1} of ${tried.length}`);
       const fits: Fit[] = [];
-      for (const [j, pair] of rows.pairs.entries()) fits.push(await onPair({ ...config, ...values }, pair, before[j]?.values));
+      for (const [j, pair] of rows.pairs.entries())
+        fits.push(await onPair({ ...config, ...values }, pair, before[j]?.values));
       before = fits;
       searched.push({ values, score: bestEpoch(fits, training.checkpoint).score });
     }
@@ -167,11 +203,16 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
   const holdout = rows.validation === 'holdout' ? rows.pairs[0]! : undefined;
   const final = training
     ? await fit({
-      ...shared, module: module(config, rows.support), train: rows.support, training,
-      ...(holdout ? { val: holdout.val } : {}), ...(stopAfter === undefined ? {} : { stopAfter }),
-      ...(options.onMetric ? { onMetric: options.onMetric } : {}),
-      ...(options.afterStep ? { afterStep: options.afterStep } : {}), ...(options.resume ? { resume: options.resume } : {}),
-    })
+        ...shared,
+        module: module(config, rows.support),
+        train: rows.support,
+        training,
+        ...(holdout ? { val: holdout.val } : {}),
+        ...(stopAfter === undefined ? {} : { stopAfter }),
+        ...(options.onMetric ? { onMetric: options.onMetric } : {}),
+        ...(options.afterStep ? { afterStep: options.afterStep } : {}),
+        ...(options.resume ? { resume: options.resume } : {}),
+      })
     : nothing;
 
   if (holdout) fold = [final];
@@ -180,8 +221,13 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
     searched = await scan(options, config, fold);
     config = { ...config, ...searched[0]!.values };
   }
-  const validation = searched[0]?.score
-    ?? (rows.pairs.length === 0 ? undefined : training ? foldScore(fold, training.checkpoint) : await plainScore(options, config));
+  const validation =
+    searched[0]?.score ??
+    (rows.pairs.length === 0
+      ? undefined
+      : training
+        ? foldScore(fold, training.checkpoint)
+        : await plainScore(options, config));
   return { ...final, config, searched, ...(validation ? { validation } : {}) };
 }
 
@@ -195,7 +241,10 @@ function foldScore(fits: readonly Fit[], checkpoint: 'best' | 'last'): Score | u
   return fits.length && fits.every((f) => f.history.length) ? bestEpoch(fits, checkpoint).score : undefined;
 }
 
-async function plainScore({ runtime, method, recipe, inputs, rows }: ChooseOptions, config: Record<string, unknown>): Promise<Score> {
+async function plainScore(
+  { runtime, method, recipe, inputs, rows }: ChooseOptions,
+  config: Record<string, unknown>,
+): Promise<Score> {
   const scores: Score[] = [];
   for (const pair of rows.pairs) {
     const classifier = await openClassifier(runtime, method.create(inputs(pair.train), config), {}, threadsOf(recipe));
@@ -209,13 +258,22 @@ async function plainScore({ runtime, method, recipe, inputs, rows }: ChooseOptio
 }
 
 /** Tries settings that need no training again, on each pair with the values trained for it. */
-async function scan(options: ChooseOptions, config: Record<string, unknown>, fits: readonly Fit[]): Promise<Chosen['searched']> {
+async function scan(
+  options: ChooseOptions,
+  config: Record<string, unknown>,
+  fits: readonly Fit[],
+): Promise<Chosen['searched']> {
   const { runtime, method, recipe, rows, inputs } = options;
   const tried = combinations(method.search!.grid);
   const scores: Score[][] = tried.map(() => []);
   for (const [i, pair] of rows.pairs.entries()) {
     const trained: Tensors = fits[i]?.values ?? {};
-    const classifier = await openClassifier(runtime, method.create(inputs(pair.train), config), trained, threadsOf(recipe));
+    const classifier = await openClassifier(
+      runtime,
+      method.create(inputs(pair.train), config),
+      trained,
+      threadsOf(recipe),
+    );
     try {
       for (const [j, values] of tried.entries()) {
         await classifier.set(Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)])));

@@ -32,8 +32,11 @@ export const version = (createRequire(import.meta.url)('../../package.json') as 
 export function environment(): Record<string, string> {
   const ort = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
   return {
-    node: process.version, platform: `${process.platform}-${process.arch}`, onnxruntime: ort.version,
-    cpu: cpus()[0]?.model ?? 'unknown', cores: String(cpus().length),
+    node: process.version,
+    platform: `${process.platform}-${process.arch}`,
+    onnxruntime: ort.version,
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: String(cpus().length),
   };
 }
 
@@ -51,10 +54,19 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
   const warnings = [...file.notes, ...rows.warnings];
   warnings.forEach((w) => options.onWarning?.(w));
   const info: RunInfo = {
-    format: runFormat, scion: version, created: new Date().toISOString(), state: 'running', method: method.name,
-    recipe: { ...resolved.recipe }, features: { path: file.path, digest: file.digest, ...(file.model ? { model: file.model } : {}) },
-    class_names: [...file.classNames], dim: file.dim, logit_scale: file.logitScale, environment: environment(),
-    validation: rows.validation, warnings,
+    format: runFormat,
+    scion: version,
+    created: new Date().toISOString(),
+    state: 'running',
+    method: method.name,
+    recipe: { ...resolved.recipe },
+    features: { path: file.path, digest: file.digest, ...(file.model ? { model: file.model } : {}) },
+    class_names: [...file.classNames],
+    dim: file.dim,
+    logit_scale: file.logitScale,
+    environment: environment(),
+    validation: rows.validation,
+    warnings,
   };
   const folder = await RunFolder.create(out, info, supportTensors(file.text, rows));
   return complete(folder, file, rows, resolved, options, { fresh: true });
@@ -80,8 +92,12 @@ export async function resume(path: string, options: TrainOptions = {}): Promise<
 }
 
 async function complete(
-  folder: RunFolder, file: FeatureFile, rows: Prepared, { recipe, method }: { recipe: Recipe; method: FeatureMethod },
-  options: TrainOptions, { fresh }: { fresh: boolean },
+  folder: RunFolder,
+  file: FeatureFile,
+  rows: Prepared,
+  { recipe, method }: { recipe: Recipe; method: FeatureMethod },
+  options: TrainOptions,
+  { fresh }: { fresh: boolean },
 ): Promise<Run> {
   const started = performance.now();
   const runtime = nodeRuntime();
@@ -91,7 +107,11 @@ async function complete(
   try {
     const checkpoint = fresh ? undefined : await folder.loadCheckpoint();
     const chosen = await chooseAndFit({
-      runtime, method, recipe, rows, inputs: (support) => featureInputs(file, support),
+      runtime,
+      method,
+      recipe,
+      rows,
+      inputs: (support) => featureInputs(file, support),
       onMetric: (metric) => {
         folder.log(metric);
         options.onMetric?.(metric, { epochs: recipe.training?.epochs ?? 0 });
@@ -113,14 +133,24 @@ async function complete(
     if (options.signal?.aborted) throw interrupted(folder.path);
     await folder.flush();
     await folder.writeAdapter(chosen.values);
-    const test = file.test && await testScore(
-      runtime, method.create(featureInputs(file, rows.support), chosen.config), chosen.values, file.test, threadsOf(recipe));
+    const test =
+      file.test &&
+      (await testScore(
+        runtime,
+        method.create(featureInputs(file, rows.support), chosen.config),
+        chosen.values,
+        file.test,
+        threadsOf(recipe),
+      ));
     await folder.writeInfo({
       state: 'finished',
       result: {
-        config: chosen.config, epoch: chosen.epoch, trainable_parameters: countValues(chosen.values),
+        config: chosen.config,
+        epoch: chosen.epoch,
+        trainable_parameters: countValues(chosen.values),
         seconds: (performance.now() - started) / 1000,
-        ...(chosen.validation ? { validation: chosen.validation } : {}), ...(test ? { test } : {}),
+        ...(chosen.validation ? { validation: chosen.validation } : {}),
+        ...(test ? { test } : {}),
       },
     });
     await folder.close();

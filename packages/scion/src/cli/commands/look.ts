@@ -3,31 +3,68 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import {
-  type ProgramDescription, type RecipeInput, checkRuntime, describeRecipe, describeRun, environment, getMethod, methodNames, resolveRecipe,
-  usageError, version, writeAtomically,
+  type ProgramDescription,
+  type RecipeInput,
+  checkRuntime,
+  describeRecipe,
+  describeRun,
+  environment,
+  getMethod,
+  methodNames,
+  resolveRecipe,
+  usageError,
+  version,
+  writeAtomically,
 } from '../../index.js';
 import { makeFolder, note, print, table } from '../output.js';
 import { addRecipeFlags, readRecipe, trainFlags, withFlagNames } from '../recipe-flags.js';
 
 export function addLook(program: Command): void {
-  program.command('methods')
+  program
+    .command('methods')
     .summary('the methods, their hyper-parameters and published settings')
     .option('--json', 'print as JSON')
     .action((options: { json?: boolean }) => {
       const methods = methodNames().map((name) => {
         const m = getMethod(name);
-        return { name, title: m.title, summary: m.summary, paper: m.paper, config: m.config.parse({}), training: m.training, search: m.search };
+        return {
+          name,
+          title: m.title,
+          summary: m.summary,
+          paper: m.paper,
+          config: m.config.parse({}),
+          training: m.training,
+          search: m.search,
+        };
       });
-      print(options.json === true, methods, () => `${table(['method', 'hyper-parameters', 'what it does'], methods.map((m) => [
-        m.name, Object.entries(m.config).map(([k, v]) => `${k}=${String(v)}`).join(' '), m.summary,
-      ]))}\n\nChange a hyper-parameter with --set key=value, and the training with --epochs, --lr and so on.`);
+      print(
+        options.json === true,
+        methods,
+        () =>
+          `${table(
+            ['method', 'hyper-parameters', 'what it does'],
+            methods.map((m) => [
+              m.name,
+              Object.entries(m.config)
+                .map(([k, v]) => `${k}=${String(v)}`)
+                .join(' '),
+              m.summary,
+            ]),
+          )}\n\nChange a hyper-parameter with --set key=value, and the training with --epochs, --lr and so on.`,
+      );
     });
 
-  const graph = program.command('graph [run|recipe]')
+  const graph = program
+    .command('graph [run|recipe]')
     .summary('the compiled program, to read and to open in Netron')
-    .description('Prints the program that Scion compiles: the prologue (run once), the training step and the prediction. '
-      + 'Takes a run folder, a recipe file, or the flags of `scion train`; also writes each part as .onnx.')
-    .option('--onnx <folder>', 'where to write prologue.onnx, step.onnx and predict.onnx (default: the run folder; for a recipe, nowhere)')
+    .description(
+      'Prints the program that Scion compiles: the prologue (run once), the training step and the prediction. ' +
+        'Takes a run folder, a recipe file, or the flags of `scion train`; also writes each part as .onnx.',
+    )
+    .option(
+      '--onnx <folder>',
+      'where to write prologue.onnx, step.onnx and predict.onnx (default: the run folder; for a recipe, nowhere)',
+    )
     .option('--part <name>', 'print only this part: prologue, step or predict')
     .option('--json', 'print as JSON');
   addRecipeFlags(graph, trainFlags).action(async (target: string | undefined, options: Record<string, unknown>) => {
@@ -35,12 +72,15 @@ export function addLook(program: Command): void {
     const description: ProgramDescription = isRun
       ? await describeRun(target)
       : await withFlagNames(options, trainFlags, async () => {
-        const from = { ...options, ...(target === undefined ? {} : { recipe: target }) };
-        return describeRecipe(await readRecipe<RecipeInput>(from, trainFlags, resolveRecipe));
-      });
+          const from = { ...options, ...(target === undefined ? {} : { recipe: target }) };
+          return describeRecipe(await readRecipe<RecipeInput>(from, trainFlags, resolveRecipe));
+        });
     const parts = description.parts.filter((p) => options.part === undefined || p.name === options.part);
     if (parts.length === 0) {
-      throw usageError('--part', `${String(options.part)}: expected one of ${description.parts.map((p) => p.name).join(', ')}`);
+      throw usageError(
+        '--part',
+        `${String(options.part)}: expected one of ${description.parts.map((p) => p.name).join(', ')}`,
+      );
     }
     const folder = typeof options.onnx === 'string' ? options.onnx : isRun ? join(target, 'graph') : undefined;
     const written: string[] = [];
@@ -50,22 +90,30 @@ export function addLook(program: Command): void {
       await writeAtomically(file, [onnx]);
       written.push(file);
     }
-    print(options.json === true, { method: description.method, parts: parts.map(({ name, nodes, text }) => ({ name, nodes, text })), written },
-      () => parts.map((p) => `# ${p.name}: ${p.nodes} nodes\n${p.text}`).join('\n'));
+    print(
+      options.json === true,
+      { method: description.method, parts: parts.map(({ name, nodes, text }) => ({ name, nodes, text })), written },
+      () => parts.map((p) => `# ${p.name}: ${p.nodes} nodes\n${p.text}`).join('\n'),
+    );
     if (written.length) note(`written: ${written.join(', ')}`);
   });
 
-  program.command('doctor')
+  program
+    .command('doctor')
     .summary('whether Scion runs here, and how fast')
     .option('--json', 'print as JSON')
     .action(async (options: { json?: boolean }) => {
       const { gflops, seconds } = await checkRuntime();
       const memory = /MemAvailable:\s+(\d+)/.exec(await readFile('/proc/meminfo', 'utf8').catch(() => ''))?.[1];
       const facts = {
-        scion: version, ...environment(), ...(memory ? { 'memory available': `${(Number(memory) / 2 ** 20).toFixed(1)} GiB` } : {}),
+        scion: version,
+        ...environment(),
+        ...(memory ? { 'memory available': `${(Number(memory) / 2 ** 20).toFixed(1)} GiB` } : {}),
         'ONNX Runtime': `works; first session after ${seconds.toFixed(2)} s`,
         'matrix products': `${gflops.toFixed(0)} GFLOP/s`,
       };
-      print(options.json === true, { ok: true, gflops, ...facts }, () => table(['what', 'here'], Object.entries(facts)));
+      print(options.json === true, { ok: true, gflops, ...facts }, () =>
+        table(['what', 'here'], Object.entries(facts)),
+      );
     });
 }

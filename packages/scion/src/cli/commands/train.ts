@@ -6,18 +6,25 @@ import { Progress, interruptible, note, percent, print } from '../output.js';
 import { addRecipeFlags, readRecipe, trainFlags, withFlagNames } from '../recipe-flags.js';
 
 export function addTrain(program: Command): void {
-  const command = program.command('train')
+  const command = program
+    .command('train')
     .summary('adapt a classifier to a few examples per class')
-    .description('Trains a method on features of your pictures and writes a run folder: everything that is needed to '
-      + 'predict, evaluate, resume or copy the result elsewhere.')
+    .description(
+      'Trains a method on features of your pictures and writes a run folder: everything that is needed to ' +
+        'predict, evaluate, resume or copy the result elsewhere.',
+    )
     .option('--out <folder>', 'run folder to make; must not exist yet')
     .option('--json', 'print the result as JSON');
-  addRecipeFlags(command, trainFlags).addHelpText('after', `
+  addRecipeFlags(command, trainFlags)
+    .addHelpText(
+      'after',
+      `
 Examples:
   scion train --features pets.safetensors --shots 16 --out runs/pets
   scion train --features pets.safetensors --method tip-adapter-f --shots 4 --seed 2 --out runs/tip
   scion train --recipe recipes/graph-adapter.yaml --set beta=0.7 --out runs/beta
-A run that was stopped goes on with \`scion resume runs/pets\`.`)
+A run that was stopped goes on with \`scion resume runs/pets\`.`,
+    )
     .action(async (options: Record<string, unknown>) => {
       const run = await withFlagNames(options, trainFlags, async () => {
         const recipe = await collected(options);
@@ -26,10 +33,13 @@ A run that was stopped goes on with \`scion resume runs/pets\`.`)
       await finish(run, options.json === true);
     });
 
-  program.command('resume <run>')
+  program
+    .command('resume <run>')
     .summary('go on with a run that was stopped or killed')
-    .description('Goes on from the last checkpoint; the losses are those of a run that was never stopped. The feature '
-      + 'file must still be where it was, unchanged.')
+    .description(
+      'Goes on from the last checkpoint; the losses are those of a run that was never stopped. The feature ' +
+        'file must still be where it was, unchanged.',
+    )
     .option('--json', 'print the result as JSON')
     .action(async (path: string, options: { json?: boolean }) => {
       await finish(await resume(path, watch(options.json !== true)), options.json === true);
@@ -38,8 +48,10 @@ A run that was stopped goes on with \`scion resume runs/pets\`.`)
 
 /** The recipe and the folder. */
 async function collected(options: Record<string, unknown>): Promise<RecipeInput & { out: string }> {
-  const missing = typeof options.out === 'string' && options.out !== ''
-    ? [] : [{ path: '--out', message: 'missing: name the run folder to make, e.g. --out runs/first' }];
+  const missing =
+    typeof options.out === 'string' && options.out !== ''
+      ? []
+      : [{ path: '--out', message: 'missing: name the run folder to make, e.g. --out runs/first' }];
   const recipe = await readRecipe<RecipeInput>(options, trainFlags, resolveRecipe, missing);
   // runs remember where their features are, wherever they are resumed from
   return { ...recipe, features: resolve(recipe.features), out: String(options.out) };
@@ -56,8 +68,12 @@ function watch(bar: boolean): TrainOptions {
       if (bar && next !== 'training') progress.update(0, 1, next);
     },
     onMetric: (metric, { epochs }) => {
-      const val = metric.type === 'epoch' && metric.val_accuracy !== undefined ? `  validation ${percent(metric.val_accuracy)}` : '';
-      if (metric.type === 'epoch') progress.update(metric.epoch, epochs, `${phase}  loss ${metric.loss.toFixed(4)}${val}`);
+      const val =
+        metric.type === 'epoch' && metric.val_accuracy !== undefined
+          ? `  validation ${percent(metric.val_accuracy)}`
+          : '';
+      if (metric.type === 'epoch')
+        progress.update(metric.epoch, epochs, `${phase}  loss ${metric.loss.toFixed(4)}${val}`);
     },
   };
 }
@@ -65,10 +81,16 @@ function watch(bar: boolean): TrainOptions {
 async function finish(run: Run, json: boolean): Promise<void> {
   const { result, method, validation } = run.info;
   await run.close();
-  print(json, { run: run.path, method, ...result, accuracy: result?.test?.accuracy }, () => [
-    `${method}: ${result!.trainable_parameters.toLocaleString('en')} trained numbers in ${result!.seconds.toFixed(1)} s`,
-    ...(result!.validation ? [`validation (${validation}): ${percent(result!.validation.accuracy)}`] : []),
-    ...(result!.test ? [`test: ${percent(result!.test.accuracy)} of ${result!.test.rows} rows, calibration error ${percent(result!.test.ece)}`] : []),
-    `run folder: ${run.path}`,
-  ].join('\n'));
+  print(json, { run: run.path, method, ...result, accuracy: result?.test?.accuracy }, () =>
+    [
+      `${method}: ${result!.trainable_parameters.toLocaleString('en')} trained numbers in ${result!.seconds.toFixed(1)} s`,
+      ...(result!.validation ? [`validation (${validation}): ${percent(result!.validation.accuracy)}`] : []),
+      ...(result!.test
+        ? [
+            `test: ${percent(result!.test.accuracy)} of ${result!.test.rows} rows, calibration error ${percent(result!.test.ece)}`,
+          ]
+        : []),
+      `run folder: ${run.path}`,
+    ].join('\n'),
+  );
 }
