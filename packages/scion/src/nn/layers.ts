@@ -1,7 +1,7 @@
 /** Layers as graph builders. Activations are matrices [rows, features]; rows are tokens or images. */
-import type { Value } from '../ir/graph.js';
+import type { Graph, Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
-import type { Shape } from '../util/tensor.js';
+import { type Shape, float32 } from '../util/tensor.js';
 import { Module } from './module.js';
 import { type Parameter, bind } from './parameter.js';
 
@@ -46,15 +46,26 @@ export class LayerNorm extends Module {
 /**
  * Multi-head scaled dot-product attention over rows in sequence-first order (row = token · batch + image), so that
  * heads are read in place by FusedMatMul's transBatch and only the result is transposed.
- * q, k, v [tokens · batch, width] → [tokens · batch, width].
+ * q [tokens · batch, width], k and v likewise, of as many tokens or others → [tokens · batch, width]. `mask` is added
+ * to the scores, and broadcasts to [batch · heads, queries, keys].
  */
-export function attention(q: Value, k: Value, v: Value, shape: { tokens: number; batch: number; heads: number }): Value {
+export function attention(
+  q: Value, k: Value, v: Value, shape: { tokens: number; batch: number; heads: number }, mask?: Value,
+): Value {
   const { tokens, batch, heads } = shape;
   const width = q.shape[1]!;
   const split = (x: Value): Value => b.reshape(x, [-1, batch * heads, width / heads]); // [tokens, batch · heads, d]
   const scores = b.fusedMatMul(split(q), split(k), {
     alpha: 1 / Math.sqrt(width / heads), transBatchA: 1, transBatchB: 1, transB: 1,
-  }); // [batch · heads, tokens, tokens]
-  const mixed = b.fusedMatMul(b.softmax(scores), split(v), { transBatchB: 1 }); // [batch · heads, tokens, d]
+  }); // [batch · heads, queries, keys]
+  const probabilities = b.softmax(mask ? b.add(scores, mask) : scores);
+  const mixed = b.fusedMatMul(probabilities, split(v), { transBatchB: 1 }); // [batch · heads, queries, d]
   return b.reshape(b.transpose(mixed, [1, 0, 2]), [tokens * batch, width]);
+}
+
+/** A mask [tokens, tokens] for `attention` that hides from every token those after it. */
+export function causalMask(graph: Graph, tokens: number): Value {
+  const hidden = Float32Array.from({ length: tokens * tokens }, (_, i) =>
+    (i % tokens > Math.floor(i / tokens) ? -1e9 : 0));
+  return b.constant(graph, float32([tokens, tokens], hidden));
 }

@@ -7,7 +7,7 @@ import { attentionGrad } from '../passes/softmax-grad.js';
 import { simplify } from '../passes/simplify.js';
 import { Random } from '../util/random.js';
 import { type Shape, float32, numel, scalar, tensor } from '../util/tensor.js';
-import { LayerNorm, Linear, type Weights, attention } from './layers.js';
+import { LayerNorm, Linear, type Weights, attention, causalMask } from './layers.js';
 import { Module } from './module.js';
 import { Parameter, bind, boundParameters, frozen, init, setting, trained } from './parameter.js';
 import { Encoder, type EncoderConfig, type Projection, activations } from './transformer.js';
@@ -50,6 +50,7 @@ function linear(
 /** Attention over x[token][image] by the definition, one image, head and query at a time. */
 function naiveAttention(
   q: Float64Array, k: Float64Array, v: Float64Array, s: { tokens: number; batch: number; heads: number }, width: number,
+  causal = false,
 ): Float64Array {
   const out = new Float64Array(q.length);
   const d = width / s.heads;
@@ -59,7 +60,7 @@ function naiveAttention(
     const scores = Array.from({ length: s.tokens }, (_, j) => {
       let dot = 0;
       for (let c = 0; c < d; c++) dot += q[row(i, image, head) + c]! * k[row(j, image, head) + c]!;
-      return Math.exp(dot / Math.sqrt(d));
+      return causal && j > i ? 0 : Math.exp(dot / Math.sqrt(d));
     });
     const total = scores.reduce((a, c) => a + c, 0);
     scores.forEach((p, j) => {
@@ -174,6 +175,16 @@ describe('parameters', () => {
     expect(bind(new Graph(), parameters.t)).not.toBe(bind(graph, parameters.t));
   });
 
+  test('that a file holds transposed are turned after they are read', () => {
+    const graph = new Graph();
+    const data = { path: '/w', offset: 0, byteLength: 12 };
+    const p = new Parameter([2, 3], { kind: 'external', dtype: 'float16', data, transposed: true });
+    p.name = 'p';
+    expect(bind(graph, p).shape).toEqual([2, 3]);
+    expect(graph.constants[0]!.shape).toEqual([3, 2]);
+    expect(graph.nodes.map((n) => n.op)).toEqual(['Cast', 'Transpose']);
+  });
+
   test('start from what their init draws', () => {
     const r = (): Random => Random.seeded(1);
     expect([...init.zeros([2, 2]).data]).toEqual([0, 0, 0, 0]);
@@ -215,12 +226,23 @@ describe('layers', () => {
   test.each([
     { tokens: 5, batch: 3, heads: 2 }, { tokens: 1, batch: 2, heads: 4 }, { tokens: 4, batch: 1, heads: 8 },
     { tokens: 3, batch: 5, heads: 1 },
-  ])('attention with $tokens tokens, $batch images, $heads heads', (shape) => {
+  ])('attention with $tokens tokens, $batch images, $heads heads, with and without a mask', (shape) => {
+    for (const causal of [false, true]) {
+      const graph = new Graph();
+      const [q, k, v] = ['q', 'k', 'v'].map((name) => graph.input(name, 'float32', [shape.tokens * shape.batch, 8]));
+      graph.output('y', attention(q!, k!, v!, shape, causal ? causalMask(graph, shape.tokens) : undefined));
+      const { feeds, y } = evaluate(graph);
+      expectClose(y, naiveAttention(feeds.q!, feeds.k!, feeds.v!, shape, 8, causal));
+    }
+  });
+
+  test('attention of fewer queries is that of these queries among all', () => {
+    const shape = { tokens: 4, batch: 3, heads: 2 };
     const graph = new Graph();
-    const [q, k, v] = ['q', 'k', 'v'].map((name) => graph.input(name, 'float32', [shape.tokens * shape.batch, 8]));
-    graph.output('y', attention(q!, k!, v!, shape));
+    const [q, k, v] = ['q', 'k', 'v'].map((name) => graph.input(name, 'float32', [12, 8]));
+    graph.output('y', attention(b.slice(q!, 0, 0, 3), k!, v!, { ...shape, tokens: 1 }));
     const { feeds, y } = evaluate(graph);
-    expectClose(y, naiveAttention(feeds.q!, feeds.k!, feeds.v!, shape, 8));
+    expectClose(y, naiveAttention(feeds.q!, feeds.k!, feeds.v!, shape, 8).slice(0, 3 * 8));
   });
 });
 

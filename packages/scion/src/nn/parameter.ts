@@ -1,6 +1,6 @@
 /** Named values of a module: trained, frozen in memory, or frozen in a file. */
 import type { ExternalData, Graph, InputRole, Value } from '../ir/graph.js';
-import { cast } from '../ops/build.js';
+import { cast, transpose } from '../ops/build.js';
 import type { Random } from '../util/random.js';
 import { type DType, type Shape, type Tensor, float32, numel } from '../util/tensor.js';
 
@@ -22,13 +22,14 @@ export const init = {
  * - `trained`: an input that the optimizer updates; starts from `init`.
  * - `frozen`: an input that never changes; what depends on such values alone is computed once.
  * - `setting`: a small input that no optimizer touches but that may be set anew between runs (a searched α).
- * - `external`: bytes in a file, read by ONNX Runtime itself; float16 and bfloat16 are cast to float32.
+ * - `external`: bytes in a file, read by ONNX Runtime itself; float16 and bfloat16 are cast to float32. A matrix may be
+ *   stored `transposed`: the file then holds the parameter's columns one after the other.
  */
 export type Origin =
   | { kind: 'trained'; init: Init }
   | { kind: 'frozen'; value: Tensor }
   | { kind: 'setting'; value: Tensor }
-  | { kind: 'external'; data: ExternalData; dtype: DType };
+  | { kind: 'external'; data: ExternalData; dtype: DType; transposed?: boolean };
 
 export class Parameter {
   /** The full name in the module tree, as in the checkpoint; set by `Module.parameter` and its parents. */
@@ -51,11 +52,18 @@ export function bind(graph: Graph, parameter: Parameter): Value {
   if (!value) {
     const { origin, name, shape } = parameter;
     value = origin.kind === 'external'
-      ? cast(graph.external(name, { dtype: origin.dtype, shape }, origin.data), 'float32')
+      ? fromFile(graph, name, shape, origin)
       : graph.input(name, 'value' in origin ? origin.value.dtype : 'float32', shape, roles[origin.kind]);
     bound.set(parameter, value);
   }
   return value;
+}
+
+function fromFile(graph: Graph, name: string, shape: Shape, origin: Origin & { kind: 'external' }): Value {
+  const { data, dtype, transposed } = origin;
+  const stored = graph.external(name, { dtype, shape: transposed ? [...shape].reverse() : shape }, data);
+  const value = cast(stored, 'float32');
+  return transposed ? transpose(value, [1, 0]) : value;
 }
 
 /** The parameters that a graph uses, with their values there. */

@@ -35,12 +35,12 @@ class SelfAttention extends Module {
   }
 
   /** x [tokens · batch, width], row = token · batch + image */
-  forward(x: Value, tokens: number, batch: number): Value {
+  forward(x: Value, batch: number, mask?: Value): Value {
     const project = (name: string, v: Value): Value =>
       v.graph.within(name, () => this.part<Projection>(name).forward(v));
     const mixed = attention(project('q_proj', x), project('k_proj', x), project('v_proj', x), {
-      tokens, batch, heads: this.config.num_attention_heads,
-    });
+      tokens: x.shape[0]! / batch, batch, heads: this.config.num_attention_heads,
+    }, mask);
     return project('out_proj', mixed);
   }
 }
@@ -71,12 +71,13 @@ export class EncoderLayer extends Module {
     this.child('mlp', new Mlp(below(weights, 'mlp'), config));
   }
 
-  forward(x: Value, tokens: number, batch: number): Value {
+  /** x [tokens · batch, width], row = token · batch + image */
+  forward(x: Value, batch: number, mask?: Value): Value {
     const { graph } = x;
     const norm = (name: string, v: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(v));
     const first = norm('layer_norm1', x);
     const attended = b.add(x, graph.within('self_attn', () =>
-      this.part<SelfAttention>('self_attn').forward(first, tokens, batch)));
+      this.part<SelfAttention>('self_attn').forward(first, batch, mask)));
     const second = norm('layer_norm2', attended);
     return b.add(attended, graph.within('mlp', () => this.part<Projection>('mlp').forward(second)));
   }
@@ -91,17 +92,23 @@ export class Encoder extends Module {
     }
   }
 
-  /**
-   * x [batch, tokens, width] → [tokens, batch, width]: inside, rows are in sequence-first order, in which attention
-   * reads its heads without transposes.
-   */
+  /** x [batch, tokens, width] → [tokens, batch, width] */
   forward(x: Value): Value {
-    const [batch, tokens, width] = x.shape as [number, number, number];
-    let rows = b.reshape(b.transpose(x, [1, 0, 2]), [tokens * batch, width]);
+    return this.states(b.transpose(x, [1, 0, 2])).at(-1)!;
+  }
+
+  /**
+   * x [tokens, batch, width] → x and the output of every layer, each of the same shape. Sequence first, since attention
+   * then reads its heads without transposes. `mask` [tokens, tokens] is added to the attention scores.
+   */
+  states(x: Value, mask?: Value): Value[] {
+    const [tokens, batch, width] = x.shape as [number, number, number];
+    const states = [b.reshape(x, [tokens * batch, width])];
     for (let i = 0; i < this.config.num_hidden_layers; i++) {
       const name = `layers.${i}`;
-      rows = x.graph.within(name, () => this.part<EncoderLayer>(name).forward(rows, tokens, batch));
+      const rows = states[i]!;
+      states.push(x.graph.within(name, () => this.part<EncoderLayer>(name).forward(rows, batch, mask)));
     }
-    return b.reshape(rows, [tokens, batch, width]);
+    return states.map((rows) => b.reshape(rows, x.shape));
   }
 }

@@ -1,0 +1,42 @@
+/** Layers over pictures [batch, channels, height, width]. */
+import type { Value } from '../ir/graph.js';
+import * as b from '../ops/build.js';
+import type { Weights } from './layers.js';
+import { Module } from './module.js';
+import { type Parameter, bind } from './parameter.js';
+
+/** A square kernel without bias, as in front of a normalisation. */
+export class Conv2d extends Module {
+  readonly weight: Parameter;
+
+  constructor(
+    weights: Weights, inChannels: number, outChannels: number, kernel: number,
+    private readonly options: { stride?: number; padding?: number } = {},
+  ) {
+    super();
+    this.weight = this.parameter('weight', weights('weight', [outChannels, inChannels, kernel, kernel]));
+  }
+
+  forward(x: Value): Value {
+    const { stride = 1, padding = 0 } = this.options;
+    return b.conv(x, bind(x.graph, this.weight), undefined, {
+      strides: [stride, stride], pads: [padding, padding, padding, padding],
+    });
+  }
+}
+
+/** Batch normalisation by the statistics of pretraining, which stay as they are. */
+export class FrozenBatchNorm2d extends Module {
+  private readonly values: readonly Parameter[];
+
+  constructor(weights: Weights, channels: number, readonly epsilon = 1e-5) {
+    super();
+    this.values = ['weight', 'bias', 'running_mean', 'running_var'].map((name) =>
+      this.parameter(name, weights(name, [channels])));
+  }
+
+  forward(x: Value): Value {
+    const [weight, bias, mean, variance] = this.values.map((p) => bind(x.graph, p)) as [Value, Value, Value, Value];
+    return b.batchNormalization(x, weight, bias, mean, variance, this.epsilon);
+  }
+}
