@@ -33,11 +33,11 @@ const layout: Readonly<Record<string, Rule>> = {
     folders: ['ir', 'onnx'], packages: ['onnxruntime-common', 'onnxruntime-node'], node: /^(node\.ts|worker\.js)$/,
   },
   nn: { folders: ['ir', 'ops'] },
-  models: { folders: ['ir', 'nn'] },
+  models: { folders: ['ir', 'nn'], packages: ['zod'] },
   peft: { folders: ['ir', 'nn'], packages: ['zod'] },
-  data: { folders: ['formats'], packages: ['zod'], node: /^/ },
+  data: { folders: ['formats'], packages: ['sharp', 'zod'], node: /^/ },
   tasks: { folders: ['data', 'ir', 'nn'] },
-  hub: { node: /^/ },
+  hub: { folders: ['formats'], node: /^/ },
   // what runs in a page too (compile, fit, select, …) stays free of Node
   trainer: {
     folders: [...compute, 'formats', 'data', 'tasks', 'hub'], packages: ['zod'], node: /^(run.*|train|describe|parity)\.ts$/,
