@@ -13,6 +13,13 @@ export {
   type FeatureContent, type FeatureFile, type PredictionFeatures, type Split, readFeatureFile, readPredictionFeatures,
   writeFeatureFile,
 } from './data/feature-file.js';
+export { type ImageDataset, readDataset } from './data/dataset.js';
+export { type ImageProcessor, parseImageProcessor, readImageProcessor } from './data/image-processor.js';
+export { makePrompts, readDescriptions, templateSets } from './data/prompts.js';
+export { type TextTokenizer, readTokenizer } from './data/tokenizer.js';
+export { readCheckpoint } from './hub/checkpoint.js';
+export { type Clip, loadClip } from './models/clip/model.js';
+export { type DatasetEncoding, type DualEncoder, encodeDataset } from './trainer/encode.js';
 export { type FeatureMethod, getMethod, methodNames } from './peft/index.js';
 export { type Issue, ScionError, inputError, ioError, usageError } from './util/errors.js';
 export { type Tensor, float32, int64, tensor } from './util/tensor.js';

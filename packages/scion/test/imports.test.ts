@@ -35,7 +35,7 @@ const layout: Readonly<Record<string, Rule>> = {
   nn: { folders: ['ir', 'ops'] },
   models: { folders: ['ir', 'nn'], packages: ['zod'] },
   peft: { folders: ['ir', 'nn'], packages: ['zod'] },
-  data: { folders: ['formats'], packages: ['sharp', 'zod'], node: /^/ },
+  data: { folders: ['formats'], packages: ['@huggingface/tokenizers', 'sharp', 'zod'], node: /^/ },
   tasks: { folders: ['data', 'ir', 'nn'] },
   hub: { folders: ['formats'], node: /^/ },
   // what runs in a page too (compile, fit, select, …) stays free of Node

@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander';
 import { version } from '../index.js';
 import { addCompare } from './commands/compare.js';
+import { addFeatures } from './commands/features.js';
 import { addLook } from './commands/look.js';
 import { addTrain } from './commands/train.js';
 import { addUse } from './commands/use.js';
@@ -22,6 +23,7 @@ First steps:
   scion eval runs/first
 Results are on stdout, progress on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.`,
   );
+addFeatures(program);
 addTrain(program);
 addUse(program);
 addCompare(program);

@@ -1,5 +1,5 @@
 /** CLIP (Radford et al., 2021): two towers, their projections, a scale; named as in Hugging Face's CLIPModel. */
-import type { Value } from '../../ir/graph.js';
+import type { Graph, Value } from '../../ir/graph.js';
 import * as f from '../../nn/functional.js';
 import { Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
@@ -41,6 +41,11 @@ export class Clip extends Module {
     return isResNet(this.config.vision_config) ? undefined : this.part('vision_model');
   }
 
+  /** Pictures are square, with this many pixels on a side. */
+  get imageSize(): number {
+    return this.config.vision_config.image_size;
+  }
+
   /** images [B, 3, size, size] → [B, projection_dim], not normalised */
   imageFeatures(images: Value): Value {
     const { graph } = images;
@@ -62,7 +67,12 @@ export class Clip extends Module {
   /** Features of images [N, d] and texts [M, d] → [N, M]: cosines times the learned scale. */
   logits(images: Value, texts: Value): Value {
     const cosines = f.fusedMatMul(f.l2Normalize(images), f.l2Normalize(texts), { transB: 1 });
-    return f.mul(cosines, f.exp(bind(images.graph, this.logitScale)));
+    return f.mul(cosines, this.scale(images.graph));
+  }
+
+  /** The learned factor on cosines, `exp(logit_scale)`. */
+  scale(graph: Graph): Value {
+    return f.exp(bind(graph, this.logitScale));
   }
 
   private project(name: string, x: Value): Value {
