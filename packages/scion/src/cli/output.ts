@@ -1,5 +1,6 @@
 /** What the command says: results on stdout, everything else on stderr. */
-import { access, constants, mkdir } from 'node:fs/promises';
+import { access, constants, mkdir, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { ScionError, ioError } from '../index.js';
 
 /** Results: text, or with `--json` one JSON value. */
@@ -26,10 +27,20 @@ export async function makeFolder(path: string): Promise<void> {
   }
 }
 
+/** A file that results will go into: its folder is made, and a folder in its place is refused, before any work. */
+export async function checkTarget(file: string): Promise<void> {
+  await makeFolder(dirname(file));
+  if ((await stat(file).catch(() => undefined))?.isDirectory()) {
+    throw ioError(file, 'is a folder, expected the name of a file to write; choose another name');
+  }
+}
+
 /** Messages of errors that a user can act on; anything else is a defect and shows where it happened. */
 export function report(error: unknown): number {
   if (error instanceof ScionError) {
-    for (const { path, message } of error.issues) note(`error: ${path ? `${path}: ` : ''}${message}`);
+    const most = 20;
+    for (const { path, message } of error.issues.slice(0, most)) note(`error: ${path ? `${path}: ` : ''}${message}`);
+    if (error.issues.length > most) note(`error: and ${error.issues.length - most} more`);
     return error.exitCode;
   }
   note(`error: ${error instanceof Error ? error.message : String(error)}`);
@@ -66,7 +77,8 @@ function escaped(text: string): string {
 
 /** A bar on a terminal, a line now and then elsewhere. */
 export class Progress {
-  private readonly started = performance.now();
+  private started = performance.now();
+  private open = false;
   private last = 0;
   private readonly live = process.stderr.isTTY === true;
 
@@ -78,12 +90,25 @@ export class Progress {
     if (!this.enabled || (done < total && now - this.last < (this.live ? 100 : 5000))) return;
     this.last = now;
     const share = total ? Math.min(1, done / total) : 0;
+    this.open = done < total;
     const left = share > 0 ? ((now - this.started) / 1000) * (1 / share - 1) : 0;
     const filled = Math.round(share * 24);
     const line =
       `${'█'.repeat(filled)}${'░'.repeat(24 - filled)} ${(100 * share).toFixed(0).padStart(3)} %  ${what}` +
-      (done < total ? `  ${duration(left)} left` : `  ${duration((now - this.started) / 1000)}`);
+      (done === 0 ? '' : done < total ? `  ${duration(left)} left` : `  ${duration((now - this.started) / 1000)}`);
     process.stderr.write(this.live ? `\r\x1b[K${line}${done >= total ? '\n' : ''}` : `${line}\n`);
+  }
+
+  /** A new piece of work, with a clock of its own. */
+  restart(): void {
+    this.started = performance.now();
+    this.last = 0;
+  }
+
+  /** Ends a bar that did not reach its end. */
+  end(): void {
+    if (this.live && this.enabled && this.open) process.stderr.write('\n');
+    this.open = false;
   }
 
   /** Clears the bar, so that a message can be written. */

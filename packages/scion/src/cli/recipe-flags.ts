@@ -139,6 +139,10 @@ function scalarOf(value: string): unknown {
 }
 
 function put(target: Record<string, unknown>, path: string[], value: unknown, where: string, issues: Issue[]): void {
+  if (path.includes('__proto__')) {
+    issues.push({ path: where, message: `${path.join('.')}: __proto__ is no name of a value` });
+    return;
+  }
   let at = target;
   for (const key of path.slice(0, -1)) {
     const next = (at[key] ??= {});

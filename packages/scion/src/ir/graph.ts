@@ -70,7 +70,9 @@ export class Graph {
       : undefined;
     const found = key === undefined ? undefined : this.known.get(key);
     if (found) return found[0]!;
-    const value = this.addConstant(name ?? `constant_${this.nextId}`, data, data);
+    let free = this.nextId;
+    while (this.names.has(`constant_${free}`)) free++;
+    const value = this.addConstant(name ?? `constant_${free}`, data, data);
     if (key !== undefined) this.known.set(key, [value]);
     return value;
   }

@@ -123,7 +123,15 @@ export const conv: {
       return [out];
     },
     vjp: ({ inputs: [x, w], attributes: a, dy }) => [
-      () => b.conv(dy, w!, undefined, a), () => convWeightGrad(dy, w!.shape, x!, a), () => channelSum(dy),
+      () => {
+        const { output_padding: _, ...convolution } = a;
+        return b.conv(dy, w!, undefined, convolution);
+      },
+      () => {
+        const { output_padding: _, ...convolution } = a;
+        return convWeightGrad(dy, w!.shape, x!, convolution);
+      },
+      () => channelSum(dy),
     ],
   },
   MaxPool: {

@@ -163,8 +163,9 @@ export const elementwise: { [T in Family]: OpDef<OpAttributes[T]> } = {
   },
   Div: binary((x, y) => x / y, (_, y, q, dy) => [() => b.div(dy, y), () => b.neg(b.div(b.mul(dy, q), y))]),
   Pow: binary((x, y) => x ** y, (x, y, z, dy) => [
-    () => b.mul(dy, b.mul(y, b.pow(x, b.sub(y, 1)))),
-    () => b.mul(dy, b.mul(z, b.log(x))),
+    // 0 where the power does not depend on the operand, though one factor is infinite there
+    () => b.where(b.equal(y, 0), 0, b.mul(dy, b.mul(y, b.pow(x, b.sub(y, 1))))),
+    () => b.where(b.equal(x, 0), 0, b.mul(dy, b.mul(z, b.log(x)))),
   ]),
   // a tie gives the whole cotangent to the first operand
   Max: binary(Math.max, (x, y, _, dy) => [

@@ -1,5 +1,7 @@
 import { afterAll, describe, expect, test } from 'vitest';
+import { vjp } from '../autodiff/grad.js';
 import { gradcheck } from '../autodiff/gradcheck.js';
+import { simplify } from '../passes/simplify.js';
 import { Graph } from '../ir/graph.js';
 import type { OpType } from '../ir/op-types.js';
 import { encodeModel } from '../onnx/encode.js';
@@ -32,16 +34,69 @@ describe('every vjp agrees with central differences', () => {
   });
 });
 
+describe('every gradient program runs in ONNX Runtime as in the evaluator', () => {
+  test.each(rows.filter(({ op, c }) => opDef(op).vjp !== 'nondifferentiable' && c.dtype === undefined))(
+    '$op $i',
+    async ({ op, c, i }) => {
+      const random = Random.seeded(11).child(op, i);
+      const graph = new Graph();
+      const float = (x: (typeof c.inputs)[number]): boolean => x.fixed === undefined || x.fixed.dtype === 'float64';
+      const values = c.inputs.map((x, k) =>
+        graph.input(`x${k}`, float(x) ? 'float32' : (x.fixed!.dtype as DType), x.shape),
+      );
+      const doubles: Record<string, Float64Array> = {};
+      c.inputs.forEach((x, k) => {
+        const draw = x.draw ?? ((r: Random) => r.normal());
+        doubles[`x${k}`] = Float64Array.from(
+          x.fixed?.values ?? Array.from({ length: numel(x.shape) }, () => Math.fround(draw(random))),
+        );
+      });
+      const wrt = values.filter((v) => v.dtype === 'float32');
+      const [y] = apply(op, values, c.attributes).filter((v) => v.dtype === 'float32');
+      if (!y) return; // a cast to integers carries no gradient
+      const dy = graph.input('dy', 'float32', y.shape);
+      doubles.dy = Float64Array.from({ length: numel(y.shape) }, () => Math.fround(random.normal()));
+      vjp(y, dy, wrt).forEach((g, k) => graph.output(`g${k}`, g));
+      const program = simplify(graph);
+      const session = await runtime.load(encodeModel(program));
+      try {
+        const feeds = program.inputs.map((v) => {
+          const name = v.source.kind === 'input' ? v.source.name : '';
+          return [name, fromFloat64(v.dtype, v.shape, doubles[name]!)] as const;
+        });
+        const actual = await session.run(Object.fromEntries(feeds));
+        for (const [name, { data }] of Object.entries(evaluateGraph(program, doubles))) {
+          const got = toFloat64(actual[name]!);
+          data.forEach((v, k) => {
+            expect(
+              Math.abs(got[k]! - v) / Math.max(1, Math.abs(v)),
+              `${name}[${k}] ${got[k]} against ${v}`,
+            ).toBeLessThan(1e-4);
+          });
+        }
+      } finally {
+        await session.release();
+      }
+    },
+  );
+});
+
 describe('the reference evaluator agrees with ONNX Runtime', () => {
   test.each(rows)('$op $i', async ({ op, c, i }) => {
     const random = Random.seeded(3).child(op, i);
     const graph = new Graph();
-    const dtypes = c.inputs.map((x): DType => c.dtype ?? (x.fixed && x.fixed.dtype !== 'float64' ? x.fixed.dtype : 'float32'));
+    const dtypes = c.inputs.map(
+      (x): DType => c.dtype ?? (x.fixed && x.fixed.dtype !== 'float64' ? x.fixed.dtype : 'float32'),
+    );
     const values = c.inputs.map((x, k) => graph.input(`x${k}`, dtypes[k]!, x.shape));
     // both sides start from the same float32 numbers
-    const data = c.inputs.map((x) => (x.fixed
-      ? Float64Array.from(x.fixed.values)
-      : Float64Array.from({ length: numel(x.shape) }, () => Math.fround((x.draw ?? ((r: Random) => r.normal()))(random)))));
+    const data = c.inputs.map((x) =>
+      x.fixed
+        ? Float64Array.from(x.fixed.values)
+        : Float64Array.from({ length: numel(x.shape) }, () =>
+            Math.fround((x.draw ?? ((r: Random) => r.normal()))(random)),
+          ),
+    );
     apply(op, values, c.attributes).forEach((v, k) => graph.output(`y${k}`, v));
     const session = await runtime.load(encodeModel(graph));
     try {
@@ -53,7 +108,9 @@ describe('the reference evaluator agrees with ONNX Runtime', () => {
         expect(actual[name]!.dtype, name).toBe(y.dtype);
         const got = toFloat64(actual[name]!);
         y.data.forEach((v, k) => {
-          expect(Math.abs(got[k]! - v) / Math.max(1, Math.abs(v)), `${name}[${k}] ${got[k]} against ${v}`).toBeLessThan(2e-5);
+          expect(Math.abs(got[k]! - v) / Math.max(1, Math.abs(v)), `${name}[${k}] ${got[k]} against ${v}`).toBeLessThan(
+            2e-5,
+          );
         });
       }
     } finally {

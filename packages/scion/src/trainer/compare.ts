@@ -2,6 +2,7 @@
 import { readFeatureFile } from '../data/feature-file.js';
 import { getMethod } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
+import { ScionError } from '../util/errors.js';
 import { type ComparisonInput, recipeOf, resolveComparison, resolveRecipe } from './recipe.js';
 import { evaluateSplit } from './run.js';
 import { chooseAndFit, featureInputs, prepareRows, threadsOf } from './select.js';
@@ -69,6 +70,7 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
     }),
   );
   const cells: ComparisonCell[] = [];
+  const failures: ScionError[] = [];
   const total = draws.length * methods.length;
   const runtime = nodeRuntime();
   try {
@@ -86,7 +88,21 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
           recipe,
           rows,
           inputs: (support) => featureInputs(file, support),
+          ...(options.signal ? { signal: options.signal } : {}),
+        }).catch((error: unknown) => {
+          // what is done already is not lost for one training that failed
+          if (!(error instanceof ScionError)) throw error;
+          if (error.kind !== 'interrupted') failures.push(error);
+          return error;
         });
+        if (chosen instanceof ScionError) {
+          warn(
+            chosen.kind === 'interrupted'
+              ? `stopped after ${cells.length} of ${total} trainings`
+              : `${method.name}, shots ${shots}, seed ${seed} is left out: ${chosen.message}`,
+          );
+          continue;
+        }
         const seconds = (performance.now() - started) / 1000;
         const module = method.create(featureInputs(file, rows.support), chosen.config);
         const { accuracy, ece } = await evaluateSplit(runtime, module, chosen.values, file.test!, threadsOf(recipe));
@@ -107,6 +123,7 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
   } finally {
     await runtime.close();
   }
+  if (cells.length === 0 && failures.length > 0) throw failures[0]!;
   return {
     created: new Date().toISOString(),
     scionVersion: version,

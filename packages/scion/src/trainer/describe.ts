@@ -56,6 +56,7 @@ function describe(method: FeatureMethod, { training }: Recipe, module: FeatureMo
   const inference = compileInference((graph) => ({
     logits: module.logits(graph.input('features', 'float32', [256, dim])),
   }));
+  add('predict-prologue', inference.prologue);
   add('predict', inference.step);
   return { method: method.name, parts };
 }

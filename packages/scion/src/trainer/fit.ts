@@ -53,6 +53,8 @@ export interface FitOptions {
   /** Called after every step, with what a checkpoint would hold on demand. */
   afterStep?: (take: () => Promise<Checkpoint>) => Promise<void>;
   resume?: Checkpoint;
+  /** Ends the training with an error of kind `interrupted`, after the step under way. */
+  signal?: AbortSignal;
   /** Where a convex problem is started from; the solution does not depend on it. */
   start?: Tensors;
   /** Ends after this many epochs of the schedule, as cross-validation found best. */
@@ -135,7 +137,17 @@ export function compileFeatureTraining(
  * @throws ScionError where the loss stops being a number
  */
 export async function fit(options: FitOptions): Promise<Fit> {
-  return options.training.optimizer === 'lbfgs' ? solve(options) : descend(options);
+  const result = await (options.training.optimizer === 'lbfgs' ? solve(options) : descend(options));
+  // the loss is taken before a step's update, so that the last update may still have broken the values
+  const broken = Object.entries(result.values).find(([, t]) => !(t.data as Float32Array).every(Number.isFinite));
+  if (broken)
+    throw diverged(`${broken[0]} holds values that are no finite numbers after the last step`, options.training);
+  return result;
+}
+
+/** @throws ScionError of kind `interrupted` once the signal has been given */
+function stopIf(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new ScionError('interrupted', [{ path: '', message: 'stopped' }]);
 }
 
 async function descend(options: FitOptions): Promise<Fit> {
@@ -173,6 +185,7 @@ async function descend(options: FitOptions): Promise<Fit> {
     let orderOf = -1;
     let step = resume?.step ?? 0;
     for (; step < total; step++) {
+      stopIf(options.signal);
       const epoch = Math.floor(step / perEpoch);
       if (options.stopAfter !== undefined && epoch >= options.stopAfter) break;
       if (orderOf !== epoch) {
@@ -197,7 +210,7 @@ async function descend(options: FitOptions): Promise<Fit> {
         { carry: program.carry, fetch: ['loss'] },
       );
       const value = (loss!.data as Float32Array)[0]!;
-      if (!Number.isFinite(value)) throw diverged(value, step + 1, training);
+      if (!Number.isFinite(value)) throw diverged(`the loss is ${value} at step ${step + 1}`, training);
       onMetric?.({ type: 'step', step: step + 1, epoch: epoch + 1, loss: value, lr: training.lr * factor });
       epochLoss += value * (Math.min(batch, rows - start) / rows);
       if ((step + 1) % perEpoch === 0) {
@@ -207,6 +220,8 @@ async function descend(options: FitOptions): Promise<Fit> {
           const values = await session.held(trained);
           await classifier.set(values);
           const now = await score(classifier, val);
+          if (!Number.isFinite(now.loss))
+            throw diverged(`the validation loss is ${now.loss} after epoch ${epoch + 1}`, training);
           history.push(now);
           onMetric?.({ ...line, val_accuracy: now.accuracy, val_loss: now.loss });
           if (better(now, best)) {
@@ -262,6 +277,7 @@ async function solve(options: FitOptions): Promise<Fit> {
     }, 0);
     const { x } = await lbfgs(
       async (point) => {
+        stopIf(options.signal);
         const out = await session.run(unpack(point));
         const gradient = new Float64Array(point.length);
         let at = 0;
@@ -297,12 +313,9 @@ function scalarFeeds(values: Record<string, number>): Tensors {
   return Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)]));
 }
 
-function diverged(value: number, step: number, { lr, optimizer }: Training): ScionError {
+function diverged(what: string, { lr, optimizer }: Training): ScionError {
   return new ScionError('input', [
-    {
-      path: 'training',
-      message: `the loss is ${value} at step ${step} (${optimizer}, lr ${lr}); use a smaller lr or max_grad_norm`,
-    },
+    { path: 'training', message: `${what} (${optimizer}, lr ${lr}); use a smaller lr or max_grad_norm` },
   ]);
 }
 

@@ -32,7 +32,12 @@ export async function openProgram(
     }
   }
   const session = await runtime.load(encodeModel(program.step, 'step'), options);
-  await session.hold(pick(values, inputNames(program.step)));
+  try {
+    await session.hold(pick(values, inputNames(program.step)));
+  } catch (error) {
+    await session.release();
+    throw error;
+  }
   return session;
 }
 

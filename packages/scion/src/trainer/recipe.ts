@@ -98,6 +98,12 @@ export function resolveRecipe(input: unknown): { recipe: Recipe; method: Feature
   const given = values?.config ?? (input as { config?: unknown } | null)?.config ?? {};
   const config = method && typeof given === 'object' ? parse(method.config, given, 'config', issues) : undefined;
   const full = method && values ? resolveTraining(method, values.training, issues) : undefined;
+  if (values?.search === 'on' && values.validation === 'none') {
+    issues.push({
+      path: 'search',
+      message: 'on: there is nothing to search on with validation none; choose auto, holdout or kfold',
+    });
+  }
   if (issues.length > 0) throw new ScionError('usage', issues);
   const { training: _, ...rest } = values!;
   return { recipe: { ...rest, config: config!, ...(full ? { training: full } : {}) }, method: method! };
@@ -108,6 +114,10 @@ export function resolveComparison(input: unknown): Comparison {
   const issues: Issue[] = [];
   const values = parse(comparison, input, '', issues);
   if (values) {
+    for (const key of ['methods', 'shots', 'seeds'] as const) {
+      const twice = values[key].find((v, i) => values[key].indexOf(v as never) !== i);
+      if (twice !== undefined) issues.push({ path: key, message: `${twice} stands there twice; name it once` });
+    }
     for (const name of values.methods) {
       collect(issues, () => resolveRecipe({ ...recipeOf(values, name, values.shots[0]!, values.seeds[0]!) }));
     }
@@ -143,6 +153,37 @@ function resolveTraining(
     issues.push({
       path: 'training.optimizer',
       message: `lbfgs is for convex problems; ${method.name} takes adam, adamw or sgd`,
+    });
+  }
+  const optimizer = full.optimizer ?? method.training.optimizer;
+  const epochs = full.epochs ?? method.training.epochs;
+  if (optimizer === 'lbfgs') {
+    const used = ['optimizer', 'epochs', 'label_smoothing', 'class_weights'];
+    for (const key of Object.keys(changed).filter((k) => !used.includes(k))) {
+      issues.push({
+        path: `training.${key}`,
+        message: `has no meaning for ${method.name}, which is solved by lbfgs; leave it out`,
+      });
+    }
+  }
+  const adam = optimizer.startsWith('adam');
+  for (const [key, fits] of Object.entries({
+    betas: adam,
+    eps: adam,
+    momentum: !adam,
+    nesterov: !adam && !!changed.momentum,
+  })) {
+    if (key in changed && !fits && optimizer !== 'lbfgs') {
+      issues.push({
+        path: `training.${key}`,
+        message: `has no meaning for ${optimizer}${key === 'nesterov' && !adam ? ' without momentum' : ''}; leave it out`,
+      });
+    }
+  }
+  if ((changed.warmup_epochs ?? 0) > epochs) {
+    issues.push({
+      path: 'training.warmup_epochs',
+      message: `${changed.warmup_epochs}: expected at most the ${epochs} epochs of the training`,
     });
   }
   return parse(training, full, 'training', issues);

@@ -29,7 +29,7 @@ export interface Run {
    * Calls may overlap; they are answered in turn.
    */
   predict(
-    features: Tensor<'float32'> | readonly (readonly number[])[],
+    features: Tensor<'float32'> | readonly ArrayLike<number>[],
     options?: { top?: number },
   ): Promise<Prediction[]>;
   /** The same from a file with `test.features` or `features`. */
@@ -72,10 +72,16 @@ function missing(path: string, file: string, name: string): never {
 
 /** The module of a run with its values checked against it. */
 export function storedModule(path: string, info: RunInfo, support: Tensors, values: Tensors): FeatureModule {
-  const module = getMethod(info.method, join(path, files.info)).create(
-    storedInputs(info, support, path),
-    info.result!.config,
-  );
+  const method = getMethod(info.method, join(path, files.info));
+  const config = method.config.safeParse(info.result!.config);
+  if (!config.success) {
+    throw inputError(
+      join(path, files.info),
+      `result.config.${config.error.issues[0]!.path.join('.')}: ${config.error.issues[0]!.message}; ` +
+        'the run folder is damaged, train again',
+    );
+  }
+  const module = method.create(storedInputs(info, support, path), config.data);
   for (const [name, p] of module.parameters()) {
     if (p.origin.kind !== 'trained') continue;
     const stored = values[name] ?? missing(path, files.adapter, name);
@@ -150,13 +156,15 @@ export function runFromParts(path: string, info: RunInfo, support: Tensors, valu
   return run;
 }
 
-function fromRows(rows: readonly (readonly number[])[], dim: number): Tensor<'float32'> {
-  const wrong = rows.findIndex((row) => row.length !== dim);
+function fromRows(rows: readonly ArrayLike<number>[], dim: number): Tensor<'float32'> {
+  const wrong = rows.findIndex((row) => typeof row !== 'object' || row?.length !== dim);
   if (wrong >= 0)
     throw new ScionError('input', [
-      { path: 'features', message: `row ${wrong} has ${rows[wrong]!.length} numbers, expected ${dim}` },
+      { path: 'features', message: `row ${wrong} is no list of ${dim} numbers, as the run takes` },
     ]);
-  return float32([rows.length, dim], rows.flat());
+  const data = new Float32Array(rows.length * dim);
+  rows.forEach((row, i) => data.set(row, i * dim));
+  return float32([rows.length, dim], data);
 }
 
 function predictions(logits: Float32Array, classNames: readonly string[], top: number): Prediction[] {

@@ -122,6 +122,12 @@ export function featureInputs(
   };
 }
 
+/** The grid without hyper-parameters that the user has set: those are not searched. */
+function openGrid(method: FeatureMethod, config: Record<string, unknown>): Search['grid'] {
+  const published = method.config.parse({});
+  return Object.fromEntries(Object.entries(method.search!.grid).filter(([name]) => config[name] === published[name]));
+}
+
 /** Every combination of a grid. */
 export function combinations(grid: Search['grid']): Record<string, number>[] {
   return Object.entries(grid).reduce<Record<string, number>[]>(
@@ -151,6 +157,8 @@ export interface ChooseOptions {
   onPhase?: (phase: string) => void;
   afterStep?: FitOptions['afterStep'];
   resume?: Checkpoint;
+  /** Ends the work with an error of kind `interrupted`. */
+  signal?: AbortSignal;
 }
 
 /** Searches where the recipe asks for it, then trains on all support rows. */
@@ -165,16 +173,24 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
   const module = (config: Record<string, unknown>, support: Split) => method.create(inputs(support), config);
   const shared = { runtime, random, ...threadsOf(recipe) };
   let config = recipe.config;
+  const grid = method.search && openGrid(method, config);
   let searched: Chosen['searched'] = [];
 
   /** Trains on one pair's training rows and scores every epoch on its validation rows. */
   const onPair = async (c: Record<string, unknown>, pair: Prepared['pairs'][number], start?: Tensors): Promise<Fit> =>
     training
-      ? fit({ ...shared, module: module(c, pair.train), ...pair, training, ...(start ? { start } : {}) })
+      ? fit({
+          ...shared,
+          module: module(c, pair.train),
+          ...pair,
+          training,
+          ...(start ? { start } : {}),
+          ...(options.signal ? { signal: options.signal } : {}),
+        })
       : nothing;
 
   if (searches && method.search!.when === 'train' && training) {
-    const tried = combinations(method.search!.grid);
+    const tried = combinations(grid!);
     let before: Fit[] = [];
     for (const [i, values] of tried.entries()) {
       options.onPhase?.(`search ${i + 1} of ${tried.length}`);
@@ -210,7 +226,8 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
         ...(holdout ? { val: holdout.val } : {}),
         ...(stopAfter === undefined ? {} : { stopAfter }),
         ...(options.onMetric ? { onMetric: options.onMetric } : {}),
-        ...(options.afterStep ? { afterStep: options.afterStep } : {}),
+        // who takes checkpoints looks at the signal itself, after saving one
+        ...(options.afterStep ? { afterStep: options.afterStep } : options.signal ? { signal: options.signal } : {}),
         ...(options.resume ? { resume: options.resume } : {}),
       })
     : nothing;
@@ -218,7 +235,7 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
   if (holdout) fold = [final];
   if (scansAfterwards) {
     options.onPhase?.('search');
-    searched = await scan(options, config, fold);
+    searched = await scan(options, grid!, config, fold);
     config = { ...config, ...searched[0]!.values };
   }
   const validation =
@@ -260,11 +277,12 @@ async function plainScore(
 /** Tries settings that need no training again, on each pair with the values trained for it. */
 async function scan(
   options: ChooseOptions,
+  grid: Search['grid'],
   config: Record<string, unknown>,
   fits: readonly Fit[],
 ): Promise<Chosen['searched']> {
   const { runtime, method, recipe, rows, inputs } = options;
-  const tried = combinations(method.search!.grid);
+  const tried = combinations(grid);
   const scores: Score[][] = tried.map(() => []);
   for (const [i, pair] of rows.pairs.entries()) {
     const trained: Tensors = fits[i]?.values ?? {};

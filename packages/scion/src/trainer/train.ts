@@ -1,6 +1,7 @@
 /** Training into a run folder, from a recipe to a finished run; and going on with one that was stopped. */
 import { cpus } from 'node:os';
 import { createRequire } from 'node:module';
+import { resolve } from 'node:path';
 import { readFeatureFile } from '../data/feature-file.js';
 import type { FeatureFile } from '../data/feature-file.js';
 import type { FeatureMethod } from '../peft/index.js';
@@ -47,6 +48,8 @@ export function environment(): Record<string, string> {
 export async function train(recipe: RecipeInput & { out: string }, options: TrainOptions = {}): Promise<Run> {
   const { out, ...rest } = recipe;
   const resolved = resolveRecipe(rest);
+  // a run remembers where its features are, wherever it is used from
+  resolved.recipe.features = resolve(resolved.recipe.features);
   const { method } = resolved;
   await checkFree(out);
   const file = await readFeatureFile(resolved.recipe.features, { train: true, text: method.needsText });
@@ -107,6 +110,7 @@ async function complete(
   try {
     const checkpoint = fresh ? undefined : await folder.loadCheckpoint();
     const chosen = await chooseAndFit({
+      ...(options.signal ? { signal: options.signal } : {}),
       runtime,
       method,
       recipe,
@@ -158,7 +162,11 @@ async function complete(
   } catch (error) {
     await runtime.close();
     // a run that never took a step has nothing to resume from
-    const useless = fresh && steps === 0 && !(error instanceof ScionError && error.kind === 'interrupted');
+    if (error instanceof ScionError && error.kind === 'interrupted') {
+      await folder.close();
+      throw interrupted(folder.path);
+    }
+    const useless = fresh && steps === 0;
     await (useless ? folder.discard() : folder.close());
     throw error;
   }

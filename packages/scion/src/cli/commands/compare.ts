@@ -1,8 +1,7 @@
 /** `scion compare`. */
-import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { type ComparisonInput, compare, resolveComparison, writeAtomically } from '../../index.js';
-import { Progress, interruptible, makeFolder, note, print } from '../output.js';
+import { Progress, checkTarget, interruptible, note, print } from '../output.js';
 import { addRecipeFlags, compareFlags, readRecipe, withFlagNames } from '../recipe-flags.js';
 import { htmlReport } from '../report/html.js';
 import { markdownTable, textTable } from '../report/table.js';
@@ -28,11 +27,11 @@ Nothing is ever chosen on the test split. With few seeds, methods within a devia
     )
     .action(async (options: Record<string, unknown>) => {
       const toStdout = options.json === true;
-      for (const file of [options.html, options.json]) if (typeof file === 'string') await makeFolder(dirname(file));
       const signal = interruptible();
       const progress = new Progress(true);
       const result = await withFlagNames(options, compareFlags, async () => {
         const recipe = await readRecipe<ComparisonInput>(options, compareFlags, resolveComparison);
+        for (const file of [options.html, options.json]) if (typeof file === 'string') await checkTarget(file);
         return compare(recipe, {
           signal,
           onWarning: (warning) => {
@@ -43,11 +42,12 @@ Nothing is ever chosen on the test split. With few seeds, methods within a devia
             progress.update(done, total, `${method}, ${shots} shots, seed ${seed}`),
         });
       });
+      progress.end();
+      print(toStdout, result, () => (options.markdown === true ? markdownTable(result) : textTable(result)));
       const encode = (text: string): Uint8Array[] => [new TextEncoder().encode(text)];
       if (typeof options.html === 'string') await writeAtomically(options.html, encode(htmlReport(result)));
       if (typeof options.json === 'string')
         await writeAtomically(options.json, encode(`${JSON.stringify(result, undefined, 2)}\n`));
-      print(toStdout, result, () => (options.markdown === true ? markdownTable(result) : textTable(result)));
       if (typeof options.html === 'string') note(`report: ${options.html}`);
       if (signal.aborted) process.exitCode = 1;
     });

@@ -26,11 +26,12 @@ Examples:
 A run that was stopped goes on with \`scion resume runs/pets\`.`,
     )
     .action(async (options: Record<string, unknown>) => {
+      const progress = new Progress(options.json !== true);
       const run = await withFlagNames(options, trainFlags, async () => {
         const recipe = await collected(options);
-        return train(recipe, watch(options.json !== true));
+        return train(recipe, watch(progress, options.json !== true));
       });
-      await finish(run, options.json === true);
+      await finish(run, options.json === true, progress);
     });
 
   program
@@ -42,7 +43,8 @@ A run that was stopped goes on with \`scion resume runs/pets\`.`,
     )
     .option('--json', 'print the result as JSON')
     .action(async (path: string, options: { json?: boolean }) => {
-      await finish(await resume(path, watch(options.json !== true)), options.json === true);
+      const progress = new Progress(options.json !== true);
+      await finish(await resume(path, watch(progress, options.json !== true)), options.json === true, progress);
     });
 }
 
@@ -57,14 +59,14 @@ async function collected(options: Record<string, unknown>): Promise<RecipeInput 
   return { ...recipe, features: resolve(recipe.features), out: String(options.out) };
 }
 
-function watch(bar: boolean): TrainOptions {
-  const progress = new Progress(bar);
+function watch(progress: Progress, bar: boolean): TrainOptions {
   let phase = 'training';
   return {
     signal: interruptible(),
     onWarning: (warning) => note(`warning: ${warning}`),
     onPhase: (next) => {
       phase = next;
+      progress.restart();
       if (bar && next !== 'training') progress.update(0, 1, next);
     },
     onMetric: (metric, { epochs }) => {
@@ -78,7 +80,8 @@ function watch(bar: boolean): TrainOptions {
   };
 }
 
-async function finish(run: Run, json: boolean): Promise<void> {
+async function finish(run: Run, json: boolean, progress: Progress): Promise<void> {
+  progress.end();
   const { result, method, validation } = run.info;
   await run.close();
   print(json, { run: run.path, method, ...result, accuracy: result?.test?.accuracy }, () =>
