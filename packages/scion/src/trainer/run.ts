@@ -7,7 +7,7 @@ import { type FeatureInputs, type FeatureModule, getMethod } from '../peft/index
 import { nodeRuntime } from '../runtime/node.js';
 import type { Runtime, SessionOptions, Tensors } from '../runtime/session.js';
 import { type ClassificationReport, classificationReport, probabilities } from '../tasks/classification.js';
-import { ScionError, inputError, usageError } from '../util/errors.js';
+import { inputError, usageError } from '../util/errors.js';
 import { type Tensor, float32, toFloat32 } from '../util/tensor.js';
 import { type FeatureClassifier, openClassifier } from './classifier.js';
 import { files, readRunInfo } from './run-folder.js';
@@ -157,11 +157,12 @@ export function runFromParts(path: string, info: RunInfo, support: Tensors, valu
 }
 
 function fromRows(rows: readonly ArrayLike<number>[], dim: number): Tensor<'float32'> {
-  const wrong = rows.findIndex((row) => typeof row !== 'object' || row?.length !== dim);
-  if (wrong >= 0)
-    throw new ScionError('input', [
-      { path: 'features', message: `row ${wrong} is no list of ${dim} numbers, as the run takes` },
-    ]);
+  rows.forEach((row, i) => {
+    const list = typeof row === 'object' && row !== null;
+    if (list && row.length === dim) return;
+    const what = list ? `has ${row.length} numbers` : 'is no list of numbers';
+    throw inputError('features', `row ${i} ${what}, expected ${dim}`);
+  });
   const data = new Float32Array(rows.length * dim);
   rows.forEach((row, i) => data.set(row, i * dim));
   return float32([rows.length, dim], data);

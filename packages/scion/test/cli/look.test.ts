@@ -50,7 +50,7 @@ describe('graph', () => {
   test('of a run: every part as text and as a model that ONNX Runtime loads', async () => {
     const { method, parts, written } = await json<Graph>(['graph', run]);
     expect(method).toBe('graph-adapter');
-    expect(parts.map((p) => p.name)).toEqual(['prologue', 'step', 'predict']);
+    expect(parts.map((p) => p.name)).toEqual(['prologue', 'step', 'predict-prologue', 'predict']);
     for (const { nodes, text } of parts) {
       expect(nodes).toBeGreaterThan(0);
       expect(text.split('\n').length).toBeGreaterThanOrEqual(nodes);
@@ -58,7 +58,7 @@ describe('graph', () => {
     expect(written).toEqual(parts.map((p) => join(run, 'graph', `${p.name}.onnx`)));
     const outputs = await Promise.all(written.map(loads));
     expect(outputs[1]).toContain('loss');
-    expect(outputs[2]).toEqual(['logits']);
+    expect(outputs[3]).toEqual(['logits']);
     await succeed(['eval', run]); // a run with graphs beside is still a run
   });
 
@@ -77,8 +77,8 @@ describe('graph', () => {
   test('to a folder of its own', async () => {
     const out = join(folder, 'a', 'b');
     const { written } = await json<Graph>(['graph', '--features', features, '--method', 'zero-shot', '--onnx', out]);
-    expect(written).toEqual([join(out, 'predict.onnx')]);
-    expect(await loads(written[0]!)).toEqual(['logits']);
+    expect(written).toEqual(['predict-prologue', 'predict'].map((part) => join(out, `${part}.onnx`)));
+    expect(await loads(written[1]!)).toEqual(['logits']);
   });
 
   test('what there is not', async () => {

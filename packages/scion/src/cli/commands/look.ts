@@ -63,9 +63,9 @@ export function addLook(program: Command): void {
     )
     .option(
       '--onnx <folder>',
-      'where to write prologue.onnx, step.onnx and predict.onnx (default: the run folder; for a recipe, nowhere)',
+      'where to write the parts as .onnx (default: the run folder; for a recipe, nowhere)',
     )
-    .option('--part <name>', 'print only this part: prologue, step or predict')
+    .option('--part <name>', 'print only this part: prologue, step, predict-prologue or predict')
     .option('--json', 'print as JSON');
   addRecipeFlags(graph, trainFlags).action(async (target: string | undefined, options: Record<string, unknown>) => {
     const isRun = target !== undefined && (await stat(target).catch(() => undefined))?.isDirectory() === true;
