@@ -31,17 +31,26 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsFi
  * @throws ScionError of kind `input` if the file has no tensor of one of these names
  */
 export async function readTensors(source: SafetensorsFile, names: Iterable<string>): Promise<Map<string, Tensor>> {
-  const { path } = source;
+  return readEntries(source, names, (entry) => entry.byteLength, tensorOver);
+}
+
+/** Reads `span(entry)` bytes from the offset of each named entry, and makes a tensor of them; the file is opened once. */
+export async function readEntries<E extends { readonly offset: number }>(
+  { path, tensors }: { readonly path: string; readonly tensors: ReadonlyMap<string, E> },
+  names: Iterable<string>,
+  span: (entry: E) => number,
+  make: (entry: E, bytes: Uint8Array, where: string) => Tensor,
+): Promise<Map<string, Tensor>> {
   return withFile(path, async (file) => {
     const out = new Map<string, Tensor>();
     for (const name of names) {
-      const entry = source.tensors.get(name);
+      const entry = tensors.get(name);
       if (!entry) {
-        const held = [...source.tensors.keys()].slice(0, 20).map(brief).join(', ') || 'none';
+        const held = [...tensors.keys()].slice(0, 20).map(brief).join(', ') || 'none';
         throw inputError(path, `has no tensor ${brief(name)}; it has: ${held}; name one of these or use another file`);
       }
-      const bytes = await readAt(file, entry.offset, entry.byteLength, path);
-      out.set(name, tensorOver(entry, bytes, `${path}: tensor ${brief(name)}`));
+      const bytes = await readAt(file, entry.offset, span(entry), path);
+      out.set(name, make(entry, bytes, `${path}: tensor ${brief(name)}`));
     }
     return out;
   });

@@ -13,6 +13,7 @@ import { readAt, withFile } from './files.js';
 import { brief } from './json.js';
 import { describeValue, maxPickleBytes, unpickle } from './pickle.js';
 import type { PickleHost, PickleValue } from './pickle.js';
+import { readEntries } from './safetensors-node.js';
 import { gatherTensor, placeTensors, readTorchPickle, spanBytes } from './torch-archive.js';
 import type { ByteRange, TorchTensorEntry } from './torch-archive.js';
 import { findZipDirectory, isZip, localHeaderBytes, parseZipDirectory, storedDataOffset, zipTailBytes } from './zip.js';
@@ -49,20 +50,7 @@ export async function readTorchArchive(path: string): Promise<TorchArchive> {
  * @throws ScionError of kind `input` if the file has no tensor of one of these names
  */
 export async function readTorchTensors(source: TorchArchive, names: Iterable<string>): Promise<Map<string, Tensor>> {
-  const { path } = source;
-  return withFile(path, async (file) => {
-    const out = new Map<string, Tensor>();
-    for (const name of names) {
-      const entry = source.tensors.get(name);
-      if (!entry) {
-        const held = [...source.tensors.keys()].slice(0, 20).map(brief).join(', ') || 'none';
-        throw inputError(path, `has no tensor ${brief(name)}; it has: ${held}; name one of these or use another file`);
-      }
-      const bytes = await readAt(file, entry.offset, spanBytes(entry), path);
-      out.set(name, gatherTensor(entry, bytes, `${path}: tensor ${brief(name)}`));
-    }
-    return out;
-  });
+  return readEntries(source, names, spanBytes, gatherTensor);
 }
 
 /** Reads one tensor; see `readTorchTensors`. */

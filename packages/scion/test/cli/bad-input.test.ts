@@ -165,7 +165,7 @@ describe('words of the command line', () => {
       'sgd',
       '--epochs', '50', '--shots', '2', '--out', out]);
     expectRefusal(result, 1,
-      [/the (validation )?loss is (NaN|-?Infinity) (at step|after epoch) \d+ \(sgd, lr 1e\+30\); use a smaller lr or max_grad_norm/]);
+      [/the validation loss is NaN after epoch 1 \(sgd, lr 1e\+30\); use a smaller lr or max_grad_norm/]);
     if (existsSync(out)) expectRefusal(await scion(['eval', out]), 1, ['not finished']);
     else expect(await readdir(folder)).not.toContain('diverged');
   });
