@@ -2,7 +2,7 @@
 import type { Value } from '../ir/graph.js';
 import type { OpAttributes } from '../ir/op-types.js';
 import { assert } from '../util/errors.js';
-import { type Shape, fromFloat64, numel } from '../util/tensor.js';
+import { type Shape, fromFloat64, int64, numel } from '../util/tensor.js';
 import * as b from './build.js';
 import type { OpDef } from './def.js';
 
@@ -45,18 +45,57 @@ function eachProduct(
   }
 }
 
-/** dL/dx of a convolution: the transposed convolution, with what a stride left over as output padding. */
+/**
+ * dL/dx of a convolution: for stride 1 a convolution with the kernel turned round, which ONNX Runtime computes faster
+ * than what it is in general, the transposed convolution (with what a stride left over as output padding).
+ */
 function convInputGrad(x: Shape, weight: Value, dy: Value, a: Conv): Value {
-  const output_padding = [0, 1].map((i) => (x[2 + i]! + a.pads[i]! + a.pads[i + 2]!
-    - extent(weight.shape[2 + i]!, a.dilations[i]!)) % a.strides[i]!);
+  const [M, C, kH, kW] = weight.shape as [number, number, number, number];
+  const extents = [extent(kH, a.dilations[0]!), extent(kW, a.dilations[1]!)] as const;
+  if (a.group === 1 && a.strides.every((s) => s === 1) && a.pads.every((p, i) => p < extents[i % 2]!)) {
+    const last = kH * kW - 1;
+    const backwards = b.constant(dy.graph, int64([last + 1], Array.from({ length: last + 1 }, (_, i) => last - i)));
+    const turned = b.gather(b.reshape(weight, [M, C, -1]), backwards, 2);
+    const pads = [0, 1, 2, 3].map((i) => extents[i % 2]! - 1 - a.pads[i]!);
+    return b.conv(dy, b.reshape(b.transpose(turned, [1, 0, 2]), [C, M, kH, kW]), undefined, { ...a, pads });
+  }
+  const output_padding = [0, 1].map((i) => (x[2 + i]! + a.pads[i]! + a.pads[i + 2]! - extents[i]!) % a.strides[i]!);
   return b.convTranspose(dy, weight, undefined, { ...a, output_padding });
 }
 
-/**
- * dL/dweight of a convolution, again a convolution: the batch takes the part of the channels, stride and dilation
- * change places. What a stride left over is cut off. Groups stay groups: x as [C/g, g·N, H, W], dy as [M, N, oH, oW].
- */
+/** Kernels of more places than this are not unfolded: an 8 × 8 patch has 64. */
+const mostUnfolded = 49;
+
+/** dL/dweight of a convolution. */
 function convWeightGrad(x: Value, weightShape: Shape, dy: Value, a: Conv): Value {
+  const [, , kH, kW] = weightShape as [number, number, number, number];
+  return (a.group === 1 && kH * kW <= mostUnfolded ? weightGradByUnfolding : weightGradByConv)(x, weightShape, dy, a);
+}
+
+/** As one matrix product over all places of all pictures: dy [M, N · oH · oW] with the unfolded x [kH · kW · C, …]ᵀ. */
+function weightGradByUnfolding(x: Value, weightShape: Shape, dy: Value, { pads, strides, dilations }: Conv): Value {
+  const [M, C, kH, kW] = weightShape as [number, number, number, number];
+  const [, , oH, oW] = dy.shape as [number, number, number, number];
+  const [top, left, bottom, right] = pads as [number, number, number, number];
+  const padded = b.pad(b.transpose(x, [1, 0, 2, 3]), [0, 0, top, left, 0, 0, bottom, right]); // [C, N, H, W]
+  const window = (v: Value, axis: 2 | 3, at: number): Value => {
+    const [stride, count] = axis === 2 ? [strides[0]!, oH] : [strides[1]!, oW];
+    const start = at * dilations[axis - 2]!;
+    return b.slice(v, axis, start, start + (count - 1) * stride + 1, stride);
+  };
+  const places = Array.from({ length: kH * kW }, (_, i) =>
+    window(window(padded, 2, Math.floor(i / kW)), 3, i % kW)); // each [C, N, oH, oW]
+  const unfolded = b.reshape(b.concat(places, 0), [kH * kW * C, -1]);
+  const rows = b.reshape(b.transpose(dy, [1, 0, 2, 3]), [M, -1]);
+  const product = b.gemm(rows, unfolded, undefined, { transB: 1 });
+  return b.transpose(b.reshape(product, [M, kH, kW, C]), [0, 3, 1, 2]);
+}
+
+/**
+ * Again as a convolution: the batch takes the part of the channels, stride and dilation change places. What a stride
+ * left over is cut off. Groups stay groups: x as [C/g, g·N, H, W], dy as [M, N, oH, oW].
+ */
+function weightGradByConv(x: Value, weightShape: Shape, dy: Value, a: Conv): Value {
   const [N, C, H, W] = x.shape as [number, number, number, number];
   const [M, cg, kH, kW] = weightShape as [number, number, number, number];
   const g = a.group;

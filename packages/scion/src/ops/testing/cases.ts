@@ -108,6 +108,9 @@ export const opCases: { [T in OpType]: readonly OpCase<OpAttributes[T]>[] } = {
     { inputs: [x(2, 3, 5, 4), x(4, 3, 3, 2), x(4)], attributes: convolution },
     { inputs: [x(2, 4, 6, 5), x(6, 2, 3, 3)], attributes: { ...convolution, strides: [2, 1], pads: [1, 0, 1, 2], group: 2 } },
     { inputs: [x(1, 2, 7, 6), x(2, 1, 2, 3)], attributes: { ...convolution, strides: [2, 2], dilations: [2, 1], group: 2 } },
+    { inputs: [x(2, 2, 5, 4), x(3, 2, 3, 2)], attributes: { ...convolution, pads: [1, 0, 2, 1] } },
+    { inputs: [x(2, 3, 6, 7), x(2, 3, 2, 3)], attributes: { ...convolution, strides: [2, 3], pads: [1, 1, 0, 2], dilations: [1, 2] } },
+    { inputs: [x(1, 1, 9, 9), x(2, 1, 8, 8)], attributes: { ...convolution, strides: [2, 1], pads: [1, 0, 0, 0] } },
   ],
   ConvTranspose: [
     { inputs: [x(2, 3, 3, 4), x(3, 2, 2, 3), x(2)], attributes: { ...convolution, output_padding: [0, 0] } },

@@ -1,0 +1,60 @@
+/** PictoCLIP: a small dual encoder for pictograms, trained by Scion (recipes/picto). */
+import type { Graph, Value } from '../../ir/graph.js';
+import * as f from '../../nn/functional.js';
+import { Linear, type Weights, below } from '../../nn/layers.js';
+import { Module } from '../../nn/module.js';
+import { type Parameter, bind } from '../../nn/parameter.js';
+import type { Checkpoint } from '../clip/model.js';
+import { fromCheckpoint } from '../weights.js';
+import { type PictoConfig, parsePictoConfig } from './config.js';
+import { PictoText } from './text.js';
+import { PictoVision } from './vision.js';
+
+export class PictoClip extends Module {
+  private readonly logitScale: Parameter;
+
+  constructor(weights: Weights, readonly config: PictoConfig) {
+    super();
+    const { text_config: text, vision_config: vision, projection_dim: out } = config;
+    const project = (name: string, width: number): Linear =>
+      this.child(name, new Linear(below(weights, name), width, out, false));
+    this.child('text_model', new PictoText(below(weights, 'text_model'), text));
+    project('text_projection', text.hidden_size);
+    this.child('vision_model', new PictoVision(below(weights, 'vision_model'), vision));
+    project('visual_projection', vision.hidden_sizes.at(-1)!);
+    this.logitScale = this.parameter('logit_scale', weights('logit_scale', []));
+  }
+
+  /** Pictures are square, with this many pixels on a side. */
+  get imageSize(): number {
+    return this.config.vision_config.image_size;
+  }
+
+  /** images [B, 3, size, size] → [B, projection_dim], not normalised */
+  imageFeatures(images: Value): Value {
+    return this.run('visual_projection', this.run('vision_model', images));
+  }
+
+  /** ids int64 [B, T] → [B, projection_dim], not normalised */
+  textFeatures(ids: Value): Value {
+    return this.run('text_projection', this.run('text_model', ids));
+  }
+
+  /** The learned factor on cosines, `exp(logit_scale)`. */
+  scale(graph: Graph): Value {
+    return f.exp(bind(graph, this.logitScale));
+  }
+
+  private run(name: string, x: Value): Value {
+    return x.graph.within(name, () => this.part<Module & { forward(x: Value): Value }>(name).forward(x));
+  }
+}
+
+/**
+ * The model of a checkpoint; its weights stay in their files.
+ * @throws ScionError of kind `input`: wrong values in config.json, or every tensor that does not fit
+ */
+export function loadPicto({ path, config, tensors }: Checkpoint): PictoClip {
+  const full = parsePictoConfig(config, `${path}/config.json`);
+  return fromCheckpoint(tensors, path, (weights) => new PictoClip(weights, full));
+}
