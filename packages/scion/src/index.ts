@@ -24,7 +24,7 @@ export { type ContrastiveBatch, type PretrainOptions, type PretrainScore, pretra
 export { type DatasetEncoding, type DualEncoder, encodeDataset } from './trainer/encode.js';
 export { type FeatureMethod, getMethod, methodNames } from './peft/index.js';
 export { type Issue, ScionError, inputError, ioError, usageError } from './util/errors.js';
-export { type Tensor, float32, int64, tensor } from './util/tensor.js';
+export { type Tensor, float32, fromFloat64, int64, tensor, toFloat64 } from './util/tensor.js';
 export { nodeRuntime } from './runtime/node.js';
 export { writeAtomically } from './formats/files.js';
 export { readSafetensors, writeSafetensors } from './formats/safetensors-node.js';
