@@ -21,11 +21,17 @@ const bins = 15;
 
 /** Softmax of one row, in double precision. */
 export function probabilities(logits: ArrayLike<number>): Float64Array {
+  return softmaxInto(new Float64Array(logits.length), logits, 0);
+}
+
+/** The same of the row that starts at `from`, without an array of its own: this is the inner loop of validation. */
+function softmaxInto(p: Float64Array, logits: ArrayLike<number>, from: number): Float64Array {
   let max = -Infinity;
-  for (let i = 0; i < logits.length; i++) max = Math.max(max, logits[i]!);
-  const p = Float64Array.from(logits, (x) => Math.exp(x - max));
-  const sum = p.reduce((a, b) => a + b, 0);
-  return p.map((x) => x / sum);
+  for (let i = 0; i < p.length; i++) max = Math.max(max, logits[from + i]!);
+  let sum = 0;
+  for (let i = 0; i < p.length; i++) sum += p[i] = Math.exp(logits[from + i]! - max);
+  for (let i = 0; i < p.length; i++) p[i]! /= sum;
+  return p;
 }
 
 /** Index of the largest value; the first one of equals. */
@@ -40,9 +46,10 @@ export function classificationReport(logits: Float32Array, labels: Int32Array, c
   const counts = new Float64Array(bins);
   const hits = new Float64Array(bins);
   const confidence = new Float64Array(bins);
+  const p = new Float64Array(classes);
   let loss = 0;
   labels.forEach((label, row) => {
-    const p = probabilities(logits.subarray(row * classes, (row + 1) * classes));
+    softmaxInto(p, logits, row * classes);
     const prediction = argMax(p);
     confusion[label]![prediction]!++;
     const bin = Math.min(bins - 1, Math.floor(p[prediction]! * bins));

@@ -72,7 +72,7 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
   const cells: ComparisonCell[] = [];
   const failures: ScionError[] = [];
   const total = draws.length * methods.length;
-  const runtime = nodeRuntime();
+  const runtime = nodeRuntime({ keep: 16 });
   try {
     for (const { shots, seed, rows } of draws) {
       for (const method of methods) {

@@ -7,7 +7,7 @@ import { usageError } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { scalar } from '../util/tensor.js';
 import { openClassifier } from './classifier.js';
-import { type Checkpoint, type Fit, type FitOptions, type Metric, type Score, better, fit, score } from './fit.js';
+import { type Checkpoint, type Fit, type FitOptions, type Metric, type Score, better, fit, score, scorer } from './fit.js';
 import type { Recipe } from './recipe.js';
 
 /** The rows of one training, split for validation. */
@@ -293,10 +293,11 @@ async function scan(
       threadsOf(recipe),
     );
     try {
-      for (const [j, values] of tried.entries()) {
-        await classifier.set(Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)])));
-        scores[j]!.push(await score(classifier, pair.val));
-      }
+      const scoreOf = await scorer(classifier, pair.val);
+      // all at once: the next is computed while this one is scored
+      const found = await Promise.all(tried.map((values) =>
+        scoreOf(Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)])))));
+      found.forEach((score, j) => scores[j]!.push(score));
     } finally {
       await classifier.release();
     }
