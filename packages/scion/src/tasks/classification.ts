@@ -10,11 +10,19 @@ export interface ClassificationMetrics {
   rows: number;
 }
 
+/** Named groups of rows: for each row its place in `names`, -1 for none. */
+interface Groups {
+  readonly names: readonly string[];
+  readonly of: Int32Array;
+}
+
 export interface ClassificationReport extends ClassificationMetrics {
   /** By class: rows, accuracy (absent without rows). */
   perClass: { rows: number; accuracy?: number }[];
   /** `confusion[label][prediction]` */
   confusion: number[][];
+  /** By name of group: rows and accuracy; absent without groups. */
+  groups?: Record<string, { rows: number; accuracy: number }>;
 }
 
 const bins = 15;
@@ -41,11 +49,15 @@ export function argMax(values: ArrayLike<number>): number {
   return best;
 }
 
-export function classificationReport(logits: Float32Array, labels: Int32Array, classes: number): ClassificationReport {
+/** @param groups groups of the rows, whose accuracy is given apart; those without a row are left out */
+export function classificationReport(
+  logits: Float32Array, labels: Int32Array, classes: number, groups?: Groups,
+): ClassificationReport {
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   const counts = new Float64Array(bins);
   const hits = new Float64Array(bins);
   const confidence = new Float64Array(bins);
+  const inGroup = groups?.names.map(() => ({ rows: 0, correct: 0 })) ?? [];
   const p = new Float64Array(classes);
   let loss = 0;
   labels.forEach((label, row) => {
@@ -56,6 +68,11 @@ export function classificationReport(logits: Float32Array, labels: Int32Array, c
     counts[bin]!++;
     hits[bin]! += Number(prediction === label);
     confidence[bin]! += p[prediction]!;
+    const group = inGroup[groups?.of[row] ?? -1];
+    if (group) {
+      group.rows++;
+      group.correct += Number(prediction === label);
+    }
     loss -= Math.log(Math.max(p[label]!, Number.MIN_VALUE));
   });
   const rows = labels.length;
@@ -70,5 +87,9 @@ export function classificationReport(logits: Float32Array, labels: Int32Array, c
       return n ? { rows: n, accuracy: line[k]! / n } : { rows: 0 };
     }),
     confusion,
+    ...(groups && {
+      groups: Object.fromEntries(inGroup.flatMap(({ rows, correct }, i) =>
+        (rows > 0 ? [[groups.names[i]!, { rows, accuracy: correct / rows }]] : []))),
+    }),
   };
 }
