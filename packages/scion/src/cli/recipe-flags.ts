@@ -52,7 +52,13 @@ export const compareFlags: Flag[] = [
   },
   { flag: '--shots <n,…>', path: 'shots', kind: 'numbers', help: 'training rows per class (default 1,2,4,8,16)' },
   { flag: '--seeds <n,…>', path: 'seeds', kind: 'numbers', help: 'of everything random (default 1,2,3)' },
-  ...shared.filter(({ path }) => path !== 'features'),
+  {
+    flag: '--threads <n>',
+    path: 'threads',
+    kind: 'number',
+    help: 'threads of each training; up to four go side by side and share the cores',
+  },
+  ...shared.filter(({ path }) => path !== 'features' && path !== 'threads'),
 ];
 
 export function addRecipeFlags(command: Command, flags: readonly Flag[]): Command {

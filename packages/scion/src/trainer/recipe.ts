@@ -85,6 +85,7 @@ const variant = z.strictObject({
   training: z.record(z.string(), z.unknown()).optional(),
   search: z.enum(['auto', 'on', 'off']).optional(),
 });
+/** A method as text, `graph-adapter` or `graph-adapter:beta=1`, or written out. */
 const entry = z.union(
   [z.string().min(1), variant],
   'expected a method, or an object with name, method and what it changes of config, training and search',

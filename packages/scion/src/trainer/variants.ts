@@ -4,6 +4,7 @@
  */
 import { usageError } from '../util/errors.js';
 
+/** A method under a name, with what it changes. */
 export interface Variant {
   /** What the report calls it; the method's own name where nothing is changed. */
   name: string;
@@ -28,7 +29,7 @@ export function parseVariant(text: string): Variant {
     const [, key, given] = /^([^=]+)=(.*)$/.exec(setting) ?? [];
     if (key === undefined) {
       throw usageError('methods', `${JSON.stringify(text)}: ${JSON.stringify(setting)} is no setting, expected `
-        + `method:key=value, e.g. graph-adapter:beta=0.7`);
+        + 'method:key=value, e.g. graph-adapter:beta=0.7');
     }
     const value = scalarOf(given!);
     if (key === 'search') search = value;

@@ -60,6 +60,15 @@ describe('htmlReport', () => {
     expect(texts(both, 'td small').every((t) => /^(\[[-+\d.]+, [-+\d.]+\]|–)$/.test(t))).toBe(true);
   });
 
+  it('shows what there is where one data set has not been tested yet', () => {
+    const part = htmlReport(twoSets({ cells: cells.filter((c) => c.dataset === 'pets') }));
+    expect(texts(part, '.lead')).toEqual(['No cell was tested on every data set.']);
+    expect(find(part, '.multiples svg')).toHaveLength(1);
+    expect(texts(part, '.multiples p')).toEqual(['No cell was tested.']);
+    expect(texts(part, '.legend span')).toEqual(methods.map((m) => m.title));
+    expect(part).not.toMatch(/NaN|undefined|Infinity|>false<|>null</);
+  });
+
   it('gives every id once and refers to no other', () => {
     const ids = find(page, '[id]').map((e) => e.getAttribute('id')!);
     expect(new Set(ids).size).toBe(ids.length);

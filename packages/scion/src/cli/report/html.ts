@@ -99,11 +99,12 @@ function figure(result: CompareResult, view: View): Markup | undefined {
   const several = view.datasets.length > 1;
   const title = `Test accuracy over shots${several ? `, ${view.title}` : ''}`;
   const plot = accuracyPlot(methods, result.shots, { id: 'plot', title });
-  if (plot === undefined) return undefined;
+  // the legend is that of the small plots too, which may have cells where the average has none yet
+  if (plot === undefined && !several) return undefined;
   const samples = swatches(methods);
   const bars = methods.some((m) => m.byShots.some((s) => s?.accuracy.deviation !== undefined));
   return html`<figure>
-${trusted(plot)}
+${plot === undefined ? html`<p class="quiet">No method has been tested on every data set.</p>` : trusted(plot)}
 <figcaption>
 <ul class="legend">${methods.map((m, i) => html`<li>${trusted(samples[i]!)}<span>${m.title}</span></li>`)}</ul>
 ${bars && html`<p class="quiet">Bars are one deviation over seeds${
