@@ -274,6 +274,8 @@ async function plainScore(
   return mean(scores);
 }
 
+const askedAhead = 8;
+
 /** Tries settings that need no training again, on each pair with the values trained for it. */
 async function scan(
   options: ChooseOptions,
@@ -294,10 +296,12 @@ async function scan(
     );
     try {
       const scoreOf = await scorer(classifier, pair.val);
-      // all at once: the next is computed while this one is scored
-      const found = await Promise.all(tried.map((values) =>
-        scoreOf(Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)])))));
-      found.forEach((score, j) => scores[j]!.push(score));
+      // several at once: the next are computed while one is scored; not all, since their logits wait in memory
+      for (let start = 0; start < tried.length; start += askedAhead) {
+        const found = await Promise.all(tried.slice(start, start + askedAhead).map((values) =>
+          scoreOf(Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)])))));
+        found.forEach((score, j) => scores[start + j]!.push(score));
+      }
     } finally {
       await classifier.release();
     }
