@@ -1,5 +1,7 @@
 /** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
-export { type CompareOptions, type ComparisonCell, type ComparisonResult, compare } from './trainer/compare.js';
+export {
+  type CompareOptions, type ComparisonCell, type ComparisonDataset, type ComparisonResult, compare,
+} from './trainer/compare.js';
 export { checkRuntime } from './trainer/check-runtime.js';
 export { type ProgramDescription, describeRecipe, describeRun } from './trainer/describe.js';
 export type { Checkpoint, Metric, Score } from './trainer/fit.js';
@@ -10,7 +12,7 @@ export { type RunInfo } from './trainer/run-info.js';
 export { type TrainOptions, environment, resume, train, version } from './trainer/train.js';
 export { type ClassificationReport } from './tasks/classification.js';
 export {
-  type FeatureContent, type FeatureFile, type PredictionFeatures, type Split, readFeatureFile, readPredictionFeatures,
+  type FeatureContent, type FeatureFile, type PredictionFeatures, type RowGroups, type Split, readFeatureFile, readPredictionFeatures,
   writeFeatureFile,
 } from './data/feature-file.js';
 export { type ImageDataset, readDataset } from './data/dataset.js';

@@ -114,9 +114,9 @@ describe('recipes', async () => {
   const names = (await readdir(join(repository, 'recipes'))).sort();
 
   test.each(names)('%s', async (name) => {
-    const comparison = name === 'compare.yaml';
-    const command = comparison ? 'compare' : 'train';
     const text = await readFile(join(folder, 'recipes', name), 'utf8');
+    const comparison = /^methods:/m.test(text);
+    const command = comparison ? 'compare' : 'train';
     const [, example] = new RegExp(`^# {3}scion (${command} --recipe recipes/${name} .*)$`, 'm').exec(text) ?? [];
     expect(example, 'the head shows how to run it').toBeDefined();
     // the whole comparison takes long; one seed and one number of shots show that it runs

@@ -43,10 +43,22 @@ export const trainFlags: Flag[] = [
 ];
 
 export const compareFlags: Flag[] = [
-  { flag: '--methods <a,b>', path: 'methods', kind: 'list', help: 'methods, with commas between them' },
+  { flag: '--features <file...>', path: 'features', help: 'feature files, one for each data set' },
+  {
+    flag: '--methods <a,b>',
+    path: 'methods',
+    kind: 'list',
+    help: 'methods, with commas between them; a variant is graph-adapter:beta=0.7:training.lr=0.01:search=off',
+  },
   { flag: '--shots <n,…>', path: 'shots', kind: 'numbers', help: 'training rows per class (default 1,2,4,8,16)' },
   { flag: '--seeds <n,…>', path: 'seeds', kind: 'numbers', help: 'of everything random (default 1,2,3)' },
-  ...shared,
+  {
+    flag: '--threads <n>',
+    path: 'threads',
+    kind: 'number',
+    help: 'threads of each training; up to four go side by side and share the cores',
+  },
+  ...shared.filter(({ path }) => path !== 'features' && path !== 'threads'),
 ];
 
 export function addRecipeFlags(command: Command, flags: readonly Flag[]): Command {
@@ -174,6 +186,9 @@ async function readRecipeFile(file: string): Promise<Record<string, unknown>> {
     throw inputError(file, 'is no recipe, expected keys and values such as "method: graph-adapter"');
   }
   const recipe = value as Record<string, unknown>;
-  if (typeof recipe.features === 'string') recipe.features = resolve(dirname(file), recipe.features);
+  const inFolder = (path: unknown): unknown => (typeof path === 'string' ? resolve(dirname(file), path) : path);
+  if ('features' in recipe) {
+    recipe.features = Array.isArray(recipe.features) ? recipe.features.map(inFolder) : inFolder(recipe.features);
+  }
   return recipe;
 }

@@ -3,7 +3,7 @@ import { realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
 import { readBytes, systemError } from '../formats/files.js';
-import { parseStrictJson } from '../formats/json.js';
+import { brief, parseStrictJson } from '../formats/json.js';
 import { inputError } from '../util/errors.js';
 import { parseCsv } from './dataset-csv.js';
 import { assemble, Issues, resolveInside, splitNames, staysInside } from './dataset-parts.js';
@@ -74,16 +74,24 @@ function row(at: string, value: unknown, issues: Issues): Row[] {
 }
 
 const coopRows = z.array(z.tuple([filled, z.int().min(0), filled]), 'expected a list of [path, label, class name]');
-const coopSchema = z.object({ train: coopRows.optional(), val: coopRows.optional(), test: coopRows.optional() })
+const coopGroups = z.record(filled, z.array(z.int().min(0)), 'expected lists of row numbers by name of group');
+const coopSchema = z.object({
+  train: coopRows.optional(), val: coopRows.optional(), test: coopRows.optional(),
+  groups: z.object({ test: coopGroups.optional() }).optional(),
+})
   .refine((x) => x.train ?? x.val ?? x.test, 'has none of train, val and test');
 
-/** `{"train": [[path, label, class name], …], "val": …, "test": …}`, where every label has one name and one only. */
+/**
+ * `{"train": [[path, label, class name], …], "val": …, "test": …}`, where every label has one name and one only. Beside
+ * them, `"groups": {"test": {"seen": [row numbers …], …}}` names groups of test rows, which others ignore.
+ */
 export async function readCoopSplit(path: string, options: DatasetOptions): Promise<ImageDataset> {
   const checked = coopSchema.safeParse(parseStrictJson(await readBytes(path, maxBytes), path, 'content', mend));
   const issues = new Issues();
   if (!checked.success) {
     for (const { path: key, message } of checked.error.issues) {
-      const form = '{"train": [[path, label, class name], …], …}';
+      const form = key[0] === 'groups' ? '{"test": {"name": [row numbers …], …}}'
+        : '{"train": [[path, label, class name], …], …}';
       issues.add([path, ...key].join(': '), `${message}, expected ${form}; ${mend}`);
     }
     issues.throwIfAny(path);
@@ -110,7 +118,27 @@ export async function readCoopSplit(path: string, options: DatasetOptions): Prom
   }
   const gap = Array.from(names).indexOf(undefined as unknown as string);
   if (gap >= 0) issues.add(path, `no picture has label ${gap}, expected labels from 0 without a gap; ${mend}`);
-  return finish(path, rows, issues, [], options, names);
+  const groups = checked.data?.groups?.test;
+  checkRowGroups(path, groups ?? {}, checked.data?.test?.length ?? 0, issues);
+  const dataset = await finish(path, rows, issues, [], options, names);
+  return groups ? { ...dataset, groups } : dataset;
+}
+
+/** Every row number of a group must be one of the test rows, and in one group alone. */
+function checkRowGroups(
+  path: string, groups: Readonly<Record<string, readonly number[]>>, rows: number, issues: Issues,
+): void {
+  const owner = new Map<number, string>();
+  for (const [name, numbers] of Object.entries(groups)) {
+    const at = `${path}: groups: test: ${name}`;
+    if (numbers.length === 0) issues.add(at, `has no row, expected at least one; leave the group out; ${mend}`);
+    for (const row of numbers) {
+      const before = owner.get(row);
+      if (row >= rows) issues.add(at, `names row ${row}, expected 0 to ${rows - 1} for ${rows} test rows; ${mend}`);
+      else if (before !== undefined) issues.add(at, `names row ${row}, which is in ${brief(before)}, expected one group; ${mend}`);
+      owner.set(row, name);
+    }
+  }
 }
 
 async function readText(path: string): Promise<string> {

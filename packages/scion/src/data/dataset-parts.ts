@@ -20,6 +20,8 @@ export interface ImageDataset {
   readonly classNames: readonly string[];
   /** Data without splits are all `train`. */
   readonly splits: Readonly<Partial<Record<SplitName, readonly LabelledImage[]>>>;
+  /** Named groups of test pictures, by their places in `splits.test`; a picture is in one group at most. */
+  readonly groups?: Readonly<Record<string, readonly number[]>>;
   /** What the user should know but need not mend. */
   readonly warnings: readonly string[];
 }

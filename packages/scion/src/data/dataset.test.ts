@@ -180,6 +180,15 @@ describe('manifests', () => {
     expect(rows(given)).toEqual(['test: images/z.jpg → pear']);
   });
 
+  test('groups of the test rows of a CoOp split; other keys mean nothing', async () => {
+    const test = [['a/1.jpg', 0, 'x'], ['b/1.jpg', 1, 'y']];
+    const groups = { test: { seen: [1], unseen: [0] } };
+    const path = await write('grouped.json', JSON.stringify({ train: test, test, groups, author: 'somebody' }));
+    expect((await readDataset(path, { findDuplicates: false })).groups).toEqual(groups.test);
+    const none = await write('plain.json', JSON.stringify({ test, groups: {} }));
+    expect(await readDataset(none, { findDuplicates: false })).not.toHaveProperty('groups');
+  });
+
   test.each([
     ['a.csv', 'path,label\n../x.jpg,a\n/etc/passwd,a\nC:\\x.jpg,b\n', [
       'line 2: "../x.jpg" leads out of the folder', 'line 3: "/etc/passwd" leads', 'line 4: "C:\\\\x.jpg" leads']],
@@ -202,6 +211,13 @@ describe('manifests', () => {
       'a.json: train', 'expected {"train": [[path, label, class name], …], …}']],
     ['a.json', '{"training": []}', ['has none of train, val and test']],
     ['a.json', '{"train": []}', ['lists no picture']],
+    ['a.json', '{"test": [["a/1.jpg", 0, "x"], ["b/1.jpg", 1, "y"]], "groups": {"test": {"s": [0, 1], "u": [1, 2], "e": []}}}', [
+      'groups: test: u: names row 1, which is in "s", expected one group',
+      'groups: test: u: names row 2, expected 0 to 1 for 2 test rows', 'groups: test: e: has no row']],
+    ['a.json', '{"test": [["a/1.jpg", 0, "x"]], "groups": {"test": {"s": ["a/1.jpg"]}}}', [
+      'groups: test: s: 0: ', 'expected {"test": {"name": [row numbers …], …}}']],
+    ['a.json', '{"test": [["a/1.jpg", 0, "x"], ["a/1.jpg", 0, "x"]], "groups": {"test": {"s": [1, 1]}}}', [
+      'groups: test: s: names row 1, which is in "s"']],
     ['a.txt', 'a/1.jpg x', ['is no data set, expected a folder']],
   ])('%s: %j is refused', async (name, content, messages) => {
     const message = await refused(await write(name, content));

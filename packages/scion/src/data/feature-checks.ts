@@ -120,6 +120,35 @@ function isInteger(t: Tensor): boolean {
   return !floatTypes.has(t.dtype) && t.dtype !== 'bool';
 }
 
+/**
+ * Groups of rows as int32 if they are N integers from -1 (no group) to `count` - 1.
+ * @param rows N, if the features are usable
+ * @param count how many names there are, if they are usable
+ */
+export function checkGroups(
+  name: string, t: Tensor, rows: number | undefined, count: number | undefined, issues: Issue[],
+): Int32Array | undefined {
+  const found = issues.length;
+  const report = (message: string): unknown => issues.push({ path: name, message });
+  if (!isInteger(t)) report(`is ${t.dtype}, expected integers; convert it with astype("int32")`);
+  if (t.shape.length !== 1) report(`has shape ${brief(t.shape)}, expected [N]; reshape it`);
+  if (issues.length > found) return undefined;
+  const numbers = toFloat64(t);
+  if (rows !== undefined && numbers.length !== rows) {
+    report(`has ${numbers.length} numbers for ${rows} test rows, expected one each; add -1 for rows of no group`);
+  }
+  const row = numbers.findIndex((x) => x < -1 || x >= (count ?? Infinity));
+  if (row >= 0) {
+    report(`row ${row} is ${numbers[row]}, expected -1 to ${(count ?? 1) - 1} for ${count} group_names; mend the number`);
+  }
+  return issues.length > found ? undefined : Int32Array.from(numbers);
+}
+
+/** The names of groups, a list or the JSON of one. */
+export function checkGroupNames(value: unknown, issues: Issue[]): readonly string[] | undefined {
+  return checkNames('group_names', 'group', '["seen", "unseen"]', value, issues);
+}
+
 /** Training needs more than one class among its images. */
 export function checkSpread(labels: Int32Array, issues: Issue[]): void {
   if (labels.some((x) => x !== labels[0])) return;
@@ -160,23 +189,28 @@ export function countedClasses(labels: readonly Int32Array[], issues: Issue[]): 
 
 /** The class names, given as a list or as the JSON of one; undefined if there are none or they are unusable. */
 export function checkClassNames(value: unknown, issues: Issue[]): readonly string[] | undefined {
-  if (value === undefined) return undefined;
-  const report = (message: string): unknown => issues.push({ path: 'class_names', message });
+  return value === undefined ? undefined : checkNames('class_names', 'class', '["cat", "dog"]', value, issues);
+}
+
+function checkNames(
+  path: string, what: string, example: string, value: unknown, issues: Issue[],
+): readonly string[] | undefined {
+  const report = (message: string): unknown => issues.push({ path, message });
   const names = typeof value === 'string' ? parsed(value) : value;
   if (!Array.isArray(names) || names.length === 0 || names.length > maxClasses) {
-    report(`is ${brief(value)}, expected a JSON list of names such as ["cat", "dog"]; write it as one`);
+    report(`is ${brief(value)}, expected a JSON list of names such as ${example}; write it as one`);
     return undefined;
   }
   const wrong = names.findIndex((n) => typeof n !== 'string' || n.trim() === '');
   if (wrong >= 0) {
-    report(`entry ${wrong} is ${brief(names[wrong])}, expected a name; name the class`);
+    report(`entry ${wrong} is ${brief(names[wrong])}, expected a name; name the ${what}`);
     return undefined;
   }
   const first = new Map<unknown, number>();
   for (const [k, name] of names.entries()) {
     const before = first.get(name);
     if (before !== undefined) {
-      report(`${brief(name)} names both class ${before} and class ${k}, expected different names; rename one`);
+      report(`${brief(name)} names both ${what} ${before} and ${what} ${k}, expected different names; rename one`);
       return undefined;
     }
     first.set(name, k);

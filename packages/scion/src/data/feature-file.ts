@@ -2,7 +2,8 @@
  * Feature files: image and text features computed elsewhere, with labels and class names, as `--features FILE` takes
  * them. Either one .safetensors file with tensors `train.features` [N, d], `train.labels` [N], the same for `val` and
  * `test`, and `text.features` [K, d] or [K, templates, d], and with metadata `class_names` (a JSON list), `logit_scale`
- * and `model`; or a .json file that names .npy files beside it (see feature-source.ts).
+ * and `model`. Test rows may belong to named groups: `test.groups` int32 [N] with places in the metadata `group_names`,
+ * -1 for none. Or a .json file that names .npy files beside it (see feature-source.ts).
  */
 import { brief } from '../formats/json.js';
 import { writeSafetensors } from '../formats/safetensors-node.js';
@@ -13,11 +14,19 @@ import type { Tensor } from '../util/tensor.js';
 import { readFeatureSource } from './feature-source.js';
 import type { FeatureSource } from './feature-source.js';
 import {
-  checkClassNames, checkFeatures, checkLabels, checkLogitScale, checkSpread, countedClasses, statedClasses,
+  checkClassNames, checkFeatures, checkGroupNames, checkGroups, checkLabels, checkLogitScale, checkSpread, countedClasses,
+  statedClasses,
 } from './feature-checks.js';
 
 export const splitNames = ['train', 'val', 'test'] as const;
 export type SplitName = (typeof splitNames)[number];
+
+/** Named groups of rows, such as concepts that the backbone has seen and others: results are given for each. */
+export interface RowGroups {
+  readonly names: readonly string[];
+  /** For each of N rows its place in `names`, or -1 for a row of no group. */
+  readonly of: Int32Array;
+}
 
 /** Images of known class. */
 export interface Split {
@@ -25,6 +34,8 @@ export interface Split {
   readonly features: Tensor<'float32'>;
   /** N class numbers, 0 … K - 1. */
   readonly labels: Int32Array;
+  /** Of the test split alone. */
+  readonly groups?: RowGroups;
 }
 
 export interface FeatureContent {
@@ -101,7 +112,8 @@ function interpret(source: FeatureSource, need: Need): FeatureFile {
     const rows = features?.shape[0];
     const numbers = checkLabels(`${split}.labels`, tensors.get(`${split}.labels`)!, rows, stated, issues);
     if (split === 'train' && numbers && stated !== 1) checkSpread(numbers, issues);
-    if (features && numbers) splits[split] = { features, labels: numbers };
+    const groups = split === 'test' ? groupsOf(source, rows, issues) : undefined;
+    if (features && numbers) splits[split] = { features, labels: numbers, ...(groups && { groups }) };
   }
   const classes = stated ?? countedClasses(Object.values(splits).map((s) => s.labels), issues);
   if (present.length === 0 && !text && issues.length === 0) {
@@ -123,6 +135,19 @@ function interpret(source: FeatureSource, need: Need): FeatureFile {
     ...splits,
     ...(textFeatures && { text: withTemplates(textFeatures) }),
   };
+}
+
+/** The tensor `test.groups` with the names in the metadata `group_names`: both or neither. */
+function groupsOf({ tensors, groupNames }: FeatureSource, rows: number | undefined, issues: Issue[]): RowGroups | undefined {
+  const numbers = tensors.get('test.groups');
+  if (!numbers && groupNames === undefined) return undefined;
+  const names = checkGroupNames(groupNames, issues);
+  if (!numbers) {
+    issues.push({ path: 'test.groups', message: 'missing, but group_names names groups; add the tensor [N] or drop the names' });
+    return undefined;
+  }
+  const of = checkGroups('test.groups', numbers, rows, names?.length, issues);
+  return names && of && { names, of };
 }
 
 function checkNeeds(source: FeatureSource, need: Need, issues: Issue[]): void {
@@ -193,15 +218,20 @@ export async function writeFeatureFile(
     tensors[`${split}.features`] = convert(found.features);
     tensors[`${split}.labels`] = int64([found.labels.length], found.labels);
   }
+  const groups = content.test?.groups;
+  if (groups) tensors['test.groups'] = tensor('int32', [groups.of.length], groups.of);
   if (content.text) {
     const [k, templates, ...d] = content.text.shape;
     tensors['text.features'] = convert(content.text, templates === 1 ? [k!, ...d] : content.text.shape);
   }
   const { classNames, logitScale, model } = content;
   const digest = ''; // of a file that is not there yet
-  interpret({ path, digest, tensors: new Map(Object.entries(tensors)), others: [], classNames, logitScale, model }, {});
+  const groupNames = groups?.names;
+  const written = new Map(Object.entries(tensors));
+  interpret({ path, digest, tensors: written, others: [], classNames, groupNames, logitScale, model }, {});
   await writeSafetensors(path, tensors, {
     class_names: JSON.stringify(classNames),
+    ...(groupNames && { group_names: JSON.stringify(groupNames) }),
     logit_scale: String(logitScale),
     ...(model !== undefined && { model }),
   });

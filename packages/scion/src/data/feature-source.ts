@@ -22,6 +22,7 @@ export interface FeatureSource {
   /** Names of tensors that mean nothing here; they are not read. */
   readonly others: readonly string[];
   readonly classNames: unknown;
+  readonly groupNames: unknown;
   readonly logitScale: unknown;
   readonly model: string | undefined;
 }
@@ -50,15 +51,15 @@ export async function readFeatureSource(path: string): Promise<FeatureSource> {
   return read(path);
 }
 
-const known = /^((train|val|test|text)\.)?features$|^(train|val|test)\.labels$/;
+const known = /^((train|val|test|text)\.)?features$|^(train|val|test)\.labels$|^test\.groups$/;
 
 async function fromSafetensors(path: string): Promise<FeatureSource> {
   const file = await readSafetensorsHeader(path);
-  const { class_names: classNames, logit_scale: logitScale, model } = file.metadata;
+  const { class_names: classNames, group_names: groupNames, logit_scale: logitScale, model } = file.metadata;
   const names = [...file.tensors.keys()];
   const tensors = await readTensors(file, names.filter((n) => known.test(n)));
   const others = names.filter((n) => !known.test(n));
-  return { path, digest: await sha256(path), tensors, others, classNames, logitScale, model };
+  return { path, digest: await sha256(path), tensors, others, classNames, groupNames, logitScale, model };
 }
 
 const labelsSchema = z.union([z.string(), z.array(z.int())], 'expected the name of a .npy file or a list of integers');
@@ -66,10 +67,11 @@ const splitSchema = z.strictObject({ features: z.string().optional(), labels: la
 const manifestSchema = z.strictObject({
   train: splitSchema.optional(),
   val: splitSchema.optional(),
-  test: splitSchema.optional(),
+  test: splitSchema.extend({ groups: labelsSchema.optional() }).optional(),
   text: z.strictObject({ features: z.string() }).optional(),
   features: z.string().optional(),
   class_names: z.unknown().optional(),
+  group_names: z.unknown().optional(),
   logit_scale: z.unknown().optional(),
   model: z.string().optional(),
 });
@@ -84,7 +86,8 @@ async function fromJson(path: string): Promise<FeatureSource> {
     throw new ScionError('input', checked.error.issues.map((i) => (
       { path: [path, i.path.join('.')].filter(Boolean).join(': '), message: `${i.message}; ${fix}` })));
   }
-  const { train, val, test, text, features, class_names: classNames, logit_scale: logitScale, model } = checked.data;
+  const { train, val, test, text, features, logit_scale: logitScale, model } = checked.data;
+  const { class_names: classNames, group_names: groupNames } = checked.data;
   if (typeof logitScale === 'string') {
     throw inputError(`${path}: logit_scale`, `is the text ${brief(logitScale)}, expected a number; ${fix}`);
   }
@@ -109,7 +112,7 @@ async function fromJson(path: string): Promise<FeatureSource> {
   }
   if (issues.length > 0) throw new ScionError('input', issues);
   const digest = createHash('sha256').update(sums.join('\n')).digest('hex');
-  return { path, digest, tensors, others: [], classNames, logitScale, model };
+  return { path, digest, tensors, others: [], classNames, groupNames, logitScale, model };
 }
 
 /** The file that `name` stands for, links followed; a manifest from elsewhere must not read the rest of the disk. */

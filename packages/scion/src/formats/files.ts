@@ -1,6 +1,6 @@
 /** Whole files on disk (Node): reading with a size known beforehand, and writing so that no half file is ever seen. */
 import { createHash, randomUUID } from 'node:crypto';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { appendFile, open, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { inputError, ioError, ScionError } from '../util/errors.js';
@@ -109,5 +109,32 @@ async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let done = 0; done < bytes.byteLength;) {
     const { bytesWritten } = await file.write(bytes, done, Math.min(bytes.byteLength - done, chunkBytes));
     done += bytesWritten;
+  }
+}
+
+/** Appends a line to a file, which is made where it is missing. */
+export async function appendLine(path: string, line: string): Promise<void> {
+  try {
+    await appendFile(path, `${line}\n`);
+  } catch (cause) {
+    throw systemError(path, 'write it', cause);
+  }
+}
+
+/**
+ * The lines of a file that `appendLine` wrote; none where there is no file. A last line that was cut off while it was
+ * written is removed from the file.
+ */
+export async function readLines(path: string): Promise<string[]> {
+  try {
+    const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return '';
+      throw cause;
+    });
+    const whole = text.slice(0, text.lastIndexOf('\n') + 1);
+    if (whole !== text) await truncate(path, Buffer.byteLength(whole));
+    return whole.split('\n').slice(0, -1);
+  } catch (cause) {
+    throw systemError(path, 'read it', cause);
   }
 }

@@ -139,6 +139,47 @@ describe('state', () => {
   });
 });
 
+describe('shared between sessions', () => {
+  test('a value stays what it was when its first owner goes on', async () => {
+    const [a, c] = [await load(counter), await load(counter)];
+    await a.hold({ state: scalar(1), x });
+    await a.share(['state'], c);
+    await a.run({}, { carry, fetch: [] });
+    expect([numbers((await a.held(['state'])).state), numbers((await c.held(['state'])).state)]).toEqual([[2], [1]]);
+    expect(numbers((await c.run({ x })).y)).toEqual([11, 21]);
+  });
+
+  test('nothing that is not held, and nothing from another runtime', async () => {
+    const [a, other] = [await load(counter), nodeRuntime()];
+    await expect(a.share(['state'], await load(counter))).rejects.toThrow('no value is held for input state');
+    await a.hold({ state: scalar(1) });
+    await expect(a.share(['state'], await load(counter, other))).rejects.toThrow('belongs to another runtime');
+    await other.close();
+  });
+});
+
+test('a kept session comes back without its values, for its own program and options alone', async () => {
+  const keeping = nodeRuntime({ keep: 1 });
+  try {
+    const first = await load(counter, keeping);
+    await first.hold({ state: scalar(7), x });
+    await first.release();
+    const again = await load(counter, keeping);
+    await expect(again.held(['state'])).rejects.toThrow('no value is held');
+    await again.hold({ state: scalar(1) });
+    const different = await load((g) => g.output('y', b.mul(g.input('x', 'float32', [2]), 3)), keeping);
+    expect(numbers((await different.run({ x })).y)).toEqual([30, 60]);
+    expect(numbers((await again.run({ x })).y)).toEqual([11, 21]); // two at once of the same program are two
+    const twin = await load(counter, keeping);
+    await twin.hold({ state: scalar(5) });
+    expect(numbers((await again.run({ x })).y)).toEqual([11, 21]);
+    for (const session of [again, different, twin]) await session.release(); // more than are kept
+    expect(numbers((await (await load(counter, keeping)).run({ x, state: scalar(2) })).y)).toEqual([12, 22]);
+  } finally {
+    await keeping.close();
+  }
+});
+
 test('a view of a larger buffer is sent without the rest', async () => {
   const session = await load(counter);
   const sent = vi.spyOn(Worker.prototype, 'postMessage');

@@ -7,13 +7,22 @@ import type { RunOptions, Runtime, Session, SessionOptions, Tensors } from './se
 
 interface Pending { resolve: (value: unknown) => void; reject: (error: Error) => void }
 
+export interface NodeRuntimeOptions {
+  /**
+   * How many released sessions are kept, without their values, for the next time that the same program is loaded with
+   * the same options. 0, the default, frees each at once.
+   */
+  keep?: number;
+}
+
 /** Starts the thread; it ends with `close()`, and does not keep the process alive while nothing runs. */
-export function nodeRuntime(): Runtime {
-  const worker = new Worker(new URL('./worker.js', import.meta.url), { execArgv: [] });
+export function nodeRuntime({ keep = 0 }: NodeRuntimeOptions = {}): Runtime {
+  const worker = new Worker(new URL('./worker.js', import.meta.url), { execArgv: [], workerData: { keep } });
   worker.unref();
   const pending = new Map<number, Pending>();
   let calls = 0;
-  let sessions = 0;
+  let count = 0;
+  const ids = new WeakMap<Session, number>();
   let failure: Error | undefined;
 
   const settle = (call: number): Pending | undefined => {
@@ -43,17 +52,21 @@ export function nodeRuntime(): Runtime {
 
   return {
     async load(model: OnnxModel, options: SessionOptions = {}): Promise<Session> {
-      const id = sessions++;
+      const id = count++;
       await request<void>('load', { id, bytes: compact(model.bytes), folder: model.folder, options });
       let released = false;
       const ask = async <T>(kind: string, message: object): Promise<T> => {
         assert(!released, 'a released session is used');
         return request<T>(kind, { id, ...message });
       };
-      return {
+      const session: Session = {
         run: (feeds, options: RunOptions = {}) => ask<Tensors>('run', { feeds: detached(feeds), options }),
         hold: (tensors) => ask<void>('hold', { tensors: detached(tensors) }),
         held: (names) => ask<Tensors>('held', { names }),
+        share: async (names, to) => {
+          assert(ids.has(to), 'the session to share with belongs to another runtime');
+          await ask<void>('share', { names, to: ids.get(to) });
+        },
         release: async () => {
           if (released) return;
           const done = ask<void>('release', {});
@@ -61,6 +74,8 @@ export function nodeRuntime(): Runtime {
           await done;
         },
       };
+      ids.set(session, id);
+      return session;
     },
     async close(): Promise<void> {
       failure ??= new Error('the runtime has been closed');

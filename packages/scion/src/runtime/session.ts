@@ -27,6 +27,11 @@ export interface Session {
   hold(tensors: Tensors): Promise<void>;
   /** The present values of held inputs. */
   held(names: readonly string[]): Promise<Tensors>;
+  /**
+   * Gives another session of this runtime the present values of held inputs as its own, under the same names. They do
+   * not leave the runtime.
+   */
+  share(names: readonly string[], to: Session): Promise<void>;
   /** Frees the session's memory. Must be called; a released session refuses to run. */
   release(): Promise<void>;
 }

@@ -1,13 +1,14 @@
 // The thread that owns ONNX Runtime's sessions. `InferenceSession.run` blocks its thread, so this one does nothing
 // else. Plain JavaScript, so that a worker can be started from the sources and from the build alike.
-import { parentPort } from 'node:worker_threads';
+import { createHash } from 'node:crypto';
+import { parentPort, workerData } from 'node:worker_threads';
 import ort from 'onnxruntime-node';
 
 /**
  * @typedef {import('../util/tensor.js').Tensor} Tensor
  * @typedef {import('./session.js').RunOptions} RunOptions
  * @typedef {import('./session.js').SessionOptions} SessionOptions
- * @typedef {{ session: ort.InferenceSession, held: Map<string, ort.Tensor> }} Loaded
+ * @typedef {{ session: ort.InferenceSession, held: Map<string, ort.Tensor>, key: string | undefined }} Loaded
  */
 
 if (!parentPort) throw new Error('worker.js runs in a worker thread');
@@ -15,6 +16,19 @@ const port = parentPort;
 
 /** @type {Map<number, Loaded>} */
 const sessions = new Map();
+
+/** How many released sessions are kept for the same program. @type {number} */
+const keep = workerData?.keep ?? 0;
+/** Released sessions by program and options, the longest unused first. @type {{ key: string, session: ort.InferenceSession }[]} */
+const idle = [];
+
+/**
+ * What makes two sessions the same; none for a session that is never to be used again: one whose profile is written
+ * when it is released, or whose weights lie in files.
+ * @param {{ bytes: Uint8Array, folder?: string | undefined, options: SessionOptions }} m
+ */
+const keyOf = ({ bytes, folder, options }) => (keep === 0 || options.profile || folder !== undefined ? undefined
+  : `${createHash('sha256').update(bytes).digest('hex')} ${JSON.stringify(options)}`);
 
 /** @param {number} id */
 function loaded(id) {
@@ -32,6 +46,13 @@ const fromOrt = (t) => ({ dtype: /** @type {any} */ (t.type), shape: t.dims, dat
 const handlers = {
   /** @param {{ id: number, bytes: Uint8Array, folder?: string, options: SessionOptions }} m */
   async load({ id, bytes, folder, options }) {
+    const key = keyOf({ bytes, folder, options });
+    const again = key === undefined ? -1 : idle.findLastIndex((kept) => kept.key === key);
+    if (again >= 0) {
+      const [{ session }] = /** @type {[typeof idle[number]]} */ (idle.splice(again, 1));
+      sessions.set(id, { session, held: new Map(), key });
+      return;
+    }
     /** @type {Record<string, string>} */
     const session = { disable_prepacking: options.prepack ? '0' : '1' };
     if (folder !== undefined) session.model_external_initializers_file_folder_path = folder;
@@ -45,6 +66,7 @@ const handlers = {
         extra: { session },
       }),
       held: new Map(),
+      key,
     });
   },
 
@@ -77,11 +99,23 @@ const handlers = {
     }));
   },
 
+  /** @param {{ id: number, to: number, names: string[] }} m */
+  share({ id, to, names }) {
+    const [from, other] = [loaded(id).held, loaded(to).held];
+    for (const name of names) {
+      const t = from.get(name);
+      if (!t) throw new Error(`no value is held for input ${name}`);
+      other.set(name, t);
+    }
+  },
+
   /** @param {{ id: number }} m */
   async release({ id }) {
-    const entry = loaded(id);
+    const { session, key } = loaded(id);
     sessions.delete(id);
-    await entry.session.release();
+    if (key !== undefined) idle.push({ key, session });
+    else await session.release();
+    if (idle.length > keep) await idle.shift()?.session.release();
   },
 };
 

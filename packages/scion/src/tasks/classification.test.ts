@@ -26,6 +26,14 @@ test('a report, against values by hand', () => {
   expect(report.ece).toBeCloseTo((Math.abs(1 - 0.5) + Math.abs(1 - 1.6) + Math.abs(0 - 0.78)) / 4, 6);
 });
 
+test('groups of rows, some rows in none, a group without rows left out', () => {
+  const logits = rows([0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.2, 0.78, 0.02]);
+  const groups = { names: ['seen', 'nobody', 'unseen'], of: Int32Array.of(0, 2, -1, 0) };
+  const report = classificationReport(logits, Int32Array.of(0, 1, 1, 0), 3, groups);
+  expect(report.groups).toEqual({ seen: { rows: 2, accuracy: 0.5 }, unseen: { rows: 1, accuracy: 0 } });
+  expect(classificationReport(logits, Int32Array.of(0, 1, 1, 0), 3)).not.toHaveProperty('groups');
+});
+
 test('certainty is in the last bin, and a certain mistake has a finite loss', () => {
   const report = classificationReport(Float32Array.of(1000, 0, 1000, 0), Int32Array.of(0, 1), 2);
   expect(report.ece).toBeCloseTo(0.5, 12);

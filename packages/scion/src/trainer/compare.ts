@@ -1,28 +1,52 @@
-/** Methods against each other under the same rows, seeds and shots. */
-import { readFeatureFile } from '../data/feature-file.js';
-import { getMethod } from '../peft/index.js';
+/** Methods against each other on one or several data sets, under the same rows, seeds and shots. */
+import type { FeatureFile } from '../data/feature-file.js';
+import { type FeatureMethod, getMethod } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
-import { ScionError } from '../util/errors.js';
-import { type ComparisonInput, recipeOf, resolveComparison, resolveRecipe } from './recipe.js';
+import type { Runtime } from '../runtime/session.js';
+import { type Issue, ScionError } from '../util/errors.js';
+import { openJournal } from './comparison-journal.js';
+import { type Comparison, type ComparisonInput, recipeOf, resolveComparison, resolveRecipe } from './recipe.js';
 import { evaluateSplit } from './run.js';
-import { chooseAndFit, featureInputs, prepareRows, threadsOf } from './select.js';
-import { countValues, environment, version } from './train.js';
+import { type Prepared, chooseAndFit, featureInputs, prepareRows, threadsOf } from './select.js';
+import { sources } from './sources.js';
+import { countValues, cores, environment, version } from './train.js';
+import { type Variant, variantTitle } from './variants.js';
 
 /** One trained and tested cell of the comparison. */
 export interface ComparisonCell {
+  /** Name of the data set. */
+  dataset: string;
+  /** Name of the method, or of its variant: an entry of `methods`. */
   method: string;
   /** Rows per class asked for; a class with fewer gave all it has. */
   shots: number;
   seed: number;
   /** Share of the test rows that were classified rightly, 0 … 1. */
   accuracy: number;
+  /** Test rows. */
+  rows: number;
   /** Expected calibration error on the test rows, 0 … 1. */
   ece: number;
+  /** The same for named groups of test rows, where the data set has some. */
+  groups?: Record<string, { rows: number; accuracy: number }>;
   trainableParameters: number;
-  /** From drawn rows to trained method, search included. */
+  /** From drawn rows to trained method, search included; other cells may have been trained beside it. */
   seconds: number;
   /** The method's configuration, with what validation chose. */
   hyperparameters: Record<string, unknown>;
+}
+
+/** What was compared on. */
+export interface ComparisonDataset {
+  name: string;
+  path: string;
+  digest: string;
+  model?: string;
+  classes: number;
+  dim: number;
+  /** Rows. */
+  train: number;
+  test: number;
 }
 
 /** A whole comparison. Cells are missing where it was stopped. */
@@ -30,12 +54,14 @@ export interface ComparisonResult {
   /** ISO date. */
   created: string;
   scionVersion: string;
-  features: { path: string; digest: string; model?: string; classes: number; dim: number; train: number; test: number };
+  datasets: ComparisonDataset[];
   recipe: Record<string, unknown>;
   environment: Record<string, string>;
-  methods: { name: string; title: string; paper?: string }[];
+  /** `name` is that of the cells; `method` is the method behind it. */
+  methods: { name: string; method: string; title: string; paper?: string }[];
   shots: number[];
   seeds: number[];
+  /** In the order of data sets, shots, seeds and methods. */
   cells: ComparisonCell[];
   warnings: string[];
 }
@@ -44,104 +70,184 @@ export interface CompareOptions {
   onCell?: (cell: ComparisonCell, done: number, total: number) => void;
   onWarning?: (warning: string) => void;
   signal?: AbortSignal;
+  /**
+   * A file that finished cells are added to, and that a comparison which was stopped goes on from. It is left where it
+   * is.
+   */
+  journal?: string;
 }
 
-/** Trains and tests every method × shots × seed. @throws ScionError with all that is wrong, before anything starts */
+/** One cell to be: what is trained on what. */
+interface Plan {
+  dataset: string;
+  file: FeatureFile;
+  variant: Variant;
+  method: FeatureMethod;
+  shots: number;
+  seed: number;
+}
+
+/**
+ * Trains and tests every method × shots × seed on every data set. Up to four cells are trained side by side.
+ * @throws ScionError with all that is wrong, before anything starts
+ */
 export async function compare(input: ComparisonInput, options: CompareOptions = {}): Promise<ComparisonResult> {
   const comparison = resolveComparison(input);
-  const methods = comparison.methods.map((name) => getMethod(name, '--methods'));
-  const file = await readFeatureFile(comparison.features, {
-    train: true,
-    test: true,
-    text: methods.some((m) => m.needsText),
-  });
   const warnings = new Set<string>();
   const warn = (warning: string): void => {
     if (!warnings.has(warning)) options.onWarning?.(warning);
     warnings.add(warning);
   };
-  file.notes.forEach(warn);
-  // every set of rows is drawn before the first training: a class that is too small shows at once
-  const draws = comparison.shots.flatMap((shots) =>
-    comparison.seeds.map((seed) => {
-      const rows = prepareRows(file, { ...comparison, shots, seed });
-      rows.warnings.forEach(warn);
-      return { shots, seed, rows };
-    }),
+  const methods = comparison.methods.map((variant) => ({ variant, method: getMethod(variant.method, '--methods') }));
+  const files = await openAll(comparison, methods.some(({ method }) => method.needsText), warn);
+  const plans = [...files].flatMap(([dataset, file]) => comparison.shots.flatMap((shots) =>
+    comparison.seeds.flatMap((seed) => methods.map((m): Plan => ({ dataset, file, shots, seed, ...m })))));
+  const { features: _, ...recipe } = comparison;
+  const data = Object.fromEntries([...files].map(([name, { digest }]) => [name, digest]));
+  const journal = options.journal === undefined ? undefined
+    : await openJournal(options.journal, { scion: version, recipe, data });
+
+  const key = (c: Pick<ComparisonCell, 'dataset' | 'method' | 'shots' | 'seed'>): string =>
+    JSON.stringify([c.dataset, c.method, c.shots, c.seed]);
+  const keyOf = (plan: Plan): string => key({ ...plan, method: plan.variant.name });
+  const cells = new Map(journal?.cells.map((cell) => [key(cell), cell]));
+  const failures = await trainAll(
+    comparison,
+    plans.filter((plan) => !cells.has(keyOf(plan))),
+    async (cell) => {
+      cells.set(key(cell), cell);
+      await journal?.add(cell);
+      options.onCell?.(cell, cells.size, plans.length);
+    },
+    warn,
+    options.signal,
   );
-  const cells: ComparisonCell[] = [];
-  const failures: ScionError[] = [];
-  const total = draws.length * methods.length;
-  const runtime = nodeRuntime();
-  try {
-    for (const { shots, seed, rows } of draws) {
-      for (const method of methods) {
-        if (options.signal?.aborted) {
-          warn(`stopped after ${cells.length} of ${total} trainings`);
-          break;
-        }
-        const started = performance.now();
-        const { recipe } = resolveRecipe(recipeOf(comparison, method.name, shots, seed));
-        const chosen = await chooseAndFit({
-          runtime,
-          method,
-          recipe,
-          rows,
-          inputs: (support) => featureInputs(file, support),
-          ...(options.signal ? { signal: options.signal } : {}),
-        }).catch((error: unknown) => {
-          // what is done already is not lost for one training that failed
-          if (!(error instanceof ScionError)) throw error;
-          if (error.kind !== 'interrupted') failures.push(error);
-          return error;
-        });
-        if (chosen instanceof ScionError) {
-          warn(
-            chosen.kind === 'interrupted'
-              ? `stopped after ${cells.length} of ${total} trainings`
-              : `${method.name}, shots ${shots}, seed ${seed} is left out: ${chosen.message}`,
-          );
-          continue;
-        }
-        const seconds = (performance.now() - started) / 1000;
-        const module = method.create(featureInputs(file, rows.support), chosen.config);
-        const { accuracy, ece } = await evaluateSplit(runtime, module, chosen.values, file.test!, threadsOf(recipe));
-        const cell: ComparisonCell = {
-          method: method.name,
-          shots,
-          seed,
-          accuracy,
-          ece,
-          trainableParameters: countValues(chosen.values),
-          seconds,
-          hyperparameters: chosen.config,
-        };
-        cells.push(cell);
-        options.onCell?.(cell, cells.length, total);
-      }
-    }
-  } finally {
-    await runtime.close();
-  }
-  if (cells.length === 0 && failures.length > 0) throw failures[0]!;
+  if (options.signal?.aborted && cells.size < plans.length) warn(`stopped after ${cells.size} of ${plans.length} trainings`);
+  if (cells.size === 0 && failures.length > 0) throw failures[0]!;
   return {
     created: new Date().toISOString(),
     scionVersion: version,
-    features: {
-      path: file.path,
-      digest: file.digest,
-      ...(file.model ? { model: file.model } : {}),
-      classes: file.classNames.length,
-      dim: file.dim,
-      train: file.train!.labels.length,
-      test: file.test!.labels.length,
-    },
+    datasets: [...files].map(([name, file]) => factsOf(name, file)),
     recipe: { ...comparison },
     environment: environment(),
-    methods: methods.map(({ name, title, paper }) => ({ name, title, ...(paper ? { paper } : {}) })),
+    methods: methods.map(({ variant, method: { name, title, paper } }) => ({
+      name: variant.name, method: name, title: variantTitle(variant, title), ...(paper ? { paper } : {}),
+    })),
     shots: comparison.shots,
     seeds: comparison.seeds,
-    cells,
+    cells: plans.flatMap((plan) => cells.get(keyOf(plan)) ?? []),
     warnings: [...warnings],
+  };
+}
+
+function factsOf(name: string, file: FeatureFile): ComparisonDataset {
+  const { path, digest, model, classNames, dim, train, test } = file;
+  return {
+    name, path, digest, ...(model ? { model } : {}), classes: classNames.length, dim,
+    train: train!.labels.length, test: test!.labels.length,
+  };
+}
+
+/**
+ * Opens every data set and draws every set of rows once, so that what is missing and classes that are too small show
+ * before the first training.
+ */
+async function openAll(
+  comparison: Comparison, text: boolean, warn: (warning: string) => void,
+): Promise<Map<string, FeatureFile>> {
+  const files = new Map<string, FeatureFile>();
+  const issues: Issue[] = [];
+  const kinds = new Set<ScionError['kind']>();
+  const note = (error: unknown): void => {
+    if (!(error instanceof ScionError)) throw error;
+    kinds.add(error.kind);
+    issues.push(...error.issues.filter((i) => !issues.some((j) => j.path === i.path && j.message === i.message)));
+  };
+  const all = sources(comparison);
+  for (const { name, open } of all) {
+    const tell = (warning: string): void => warn(all.length > 1 ? `${name}: ${warning}` : warning);
+    try {
+      const file = await open({ train: true, test: true, text });
+      file.notes.forEach(tell);
+      files.set(name, file);
+      for (const shots of comparison.shots) {
+        for (const seed of comparison.seeds) prepareRows(file, { ...comparison, shots, seed }).warnings.forEach(tell);
+      }
+    } catch (error) {
+      note(error);
+    }
+  }
+  if (issues.length > 0) throw new ScionError(kinds.has('usage') ? 'usage' : kinds.has('input') ? 'input' : 'io', issues);
+  return files;
+}
+
+/** One thread compiles and scores for all runtimes, which more than this many would wait for. */
+const mostSideBySide = 4;
+
+/** Trains the planned cells, several side by side; gives the failures of single cells, which end nothing else. */
+async function trainAll(
+  comparison: Comparison, plans: readonly Plan[], done: (cell: ComparisonCell) => Promise<void>,
+  warn: (warning: string) => void, signal: AbortSignal | undefined,
+): Promise<ScionError[]> {
+  const failures: ScionError[] = [];
+  const available = cores();
+  const sideBySide = Math.min(mostSideBySide, plans.length, comparison.threads === undefined ? available
+    : Math.max(1, Math.floor(available / comparison.threads)));
+  const threads = comparison.threads ?? Math.max(1, Math.floor(available / Math.max(1, sideBySide)));
+  const queue = plans[Symbol.iterator]();
+  let broken = false;
+  const work = async (): Promise<void> => {
+    const runtime = nodeRuntime({ keep: 16 });
+    try {
+      let rows: { of: string; prepared: Prepared } | undefined;
+      for (const plan of queue) {
+        if (signal?.aborted || broken) return;
+        const { dataset, file, shots, seed } = plan;
+        const of = JSON.stringify([dataset, shots, seed]);
+        if (rows?.of !== of) rows = { of, prepared: prepareRows(file, { ...comparison, shots, seed }) };
+        try {
+          await done(await trainCell(runtime, { ...comparison, threads }, plan, rows.prepared, signal));
+        } catch (error) {
+          // what is done already is not lost for one training that failed
+          if (!(error instanceof ScionError) || error.kind === 'io') throw error;
+          if (error.kind === 'interrupted') return;
+          failures.push(error);
+          const where = comparison.features.length > 1 ? `${dataset}, ` : '';
+          warn(`${where}${plan.variant.name}, shots ${shots}, seed ${seed} is left out: ${error.message}`);
+        }
+      }
+    } catch (error) {
+      broken = true;
+      throw error;
+    } finally {
+      await runtime.close();
+    }
+  };
+  const ended = await Promise.allSettled(Array.from({ length: sideBySide }, work));
+  for (const end of ended) if (end.status === 'rejected') throw end.reason;
+  return failures;
+}
+
+async function trainCell(
+  runtime: Runtime, comparison: Comparison, plan: Plan, rows: Prepared, signal: AbortSignal | undefined,
+): Promise<ComparisonCell> {
+  const { dataset, file, variant, method, shots, seed } = plan;
+  const started = performance.now();
+  const { recipe } = resolveRecipe(recipeOf(comparison, variant, shots, seed));
+  const chosen = await chooseAndFit({
+    runtime, method, recipe, rows,
+    inputs: (support) => featureInputs(file, support),
+    ...(signal ? { signal } : {}),
+  });
+  const seconds = (performance.now() - started) / 1000;
+  const module = method.create(featureInputs(file, rows.support), chosen.config);
+  const report = await evaluateSplit(runtime, module, chosen.values, file.test!, threadsOf(recipe));
+  const { accuracy, rows: tested, ece, groups } = report;
+  return {
+    dataset, method: variant.name, shots, seed, accuracy, rows: tested, ece,
+    ...(groups ? { groups } : {}),
+    trainableParameters: countValues(chosen.values),
+    seconds,
+    hyperparameters: chosen.config,
   };
 }

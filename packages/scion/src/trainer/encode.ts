@@ -2,7 +2,7 @@
 import type { Graph, Value } from '../ir/graph.js';
 import { numel } from '../util/tensor.js';
 import { splitNames, type ImageDataset } from '../data/dataset.js';
-import type { FeatureContent, Split } from '../data/feature-file.js';
+import type { FeatureContent, RowGroups, Split } from '../data/feature-file.js';
 import { loadImages } from '../data/image-loader.js';
 import type { ImageProcessor } from '../data/image-processor.js';
 import type { TextTokenizer } from '../data/tokenizer.js';
@@ -162,7 +162,21 @@ export async function encodeDataset(options: DatasetEncoding): Promise<FeatureCo
       skipBad && ((position, error) => skipBad(images[position]!.path, error)),
     );
     if (positions.length === 0) throw inputError(name, `none of its ${images.length} pictures can be read`);
-    splits[name] = { features, labels: Int32Array.from(positions, (i) => images[i]!.label) };
+    const groups = name === 'test' ? rowGroups(dataset.groups, positions) : undefined;
+    splits[name] = { features, labels: Int32Array.from(positions, (i) => images[i]!.label), ...(groups && { groups }) };
   }
   return { model, logitScale, classNames: dataset.classNames, text, ...splits };
+}
+
+/** Groups of the pictures that were read; a group of which none was is left out. */
+function rowGroups(groups: ImageDataset['groups'], positions: readonly number[]): RowGroups | undefined {
+  const places = new Map(positions.map((position, row) => [position, row]));
+  const found = Object.entries(groups ?? {}).filter(([, rows]) => rows.some((row) => places.has(row)));
+  if (found.length === 0) return undefined;
+  const of = new Int32Array(positions.length).fill(-1);
+  found.forEach(([, rows], group) => rows.forEach((position) => {
+    const row = places.get(position);
+    if (row !== undefined) of[row] = group;
+  }));
+  return { names: found.map(([name]) => name), of };
 }

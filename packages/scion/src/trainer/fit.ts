@@ -75,9 +75,19 @@ export function better(a: Score, b: Score | undefined): boolean {
   return !b || a.accuracy > b.accuracy || (a.accuracy === b.accuracy && a.loss < b.loss);
 }
 
-export async function score(classifier: FeatureClassifier, rows: Split): Promise<Score> {
-  const logits = await classifier.logits(rows.features);
-  const { accuracy, loss } = classificationReport(logits, rows.labels, classifier.classes);
+/** Gives a function that scores the classifier on the same rows again and again, with settings that change. */
+export async function scorer(
+  classifier: FeatureClassifier, { features, labels }: Split,
+): Promise<(settings?: Tensors) => Promise<Score>> {
+  const logits = await classifier.repeatedly(features);
+  return async (settings) => {
+    const { accuracy, loss } = classificationReport(await logits(settings), labels, classifier.classes);
+    return { accuracy, loss };
+  };
+}
+
+export async function score(classifier: FeatureClassifier, { features, labels }: Split): Promise<Score> {
+  const { accuracy, loss } = classificationReport(await classifier.logits(features), labels, classifier.classes);
   return { accuracy, loss };
 }
 
@@ -167,6 +177,7 @@ async function descend(options: FitOptions): Promise<Fit> {
   let classifier: FeatureClassifier | undefined;
   try {
     if (val) classifier = await openClassifier(runtime, module, {}, threads);
+    const validate = classifier && val && (await scorer(classifier, val));
     let best = resume?.best;
     let bestValues: Tensors = resume ? prefixed(resume.tensors, 'best.') : {};
     let epochLoss = resume?.epochLoss ?? 0;
@@ -195,7 +206,7 @@ async function descend(options: FitOptions): Promise<Fit> {
       const start = (step % perEpoch) * batch;
       const index = Array.from({ length: batch }, (_, i) => order[start + i]);
       const factor = scheduleFactor(training.schedule, step, total, warmup);
-      const { loss } = await session.run(
+      const running = session.run(
         {
           'batch.index': int64(
             [batch],
@@ -209,24 +220,26 @@ async function descend(options: FitOptions): Promise<Fit> {
         },
         { carry: program.carry, fetch: ['loss'] },
       );
+      // asked for before the step is answered, so that the runtime goes on without waiting
+      const ends = (step + 1) % perEpoch === 0;
+      const scored = ends && classifier && validate ? after(classifier.follow(session), validate()) : undefined;
+      const { loss } = await running;
       const value = (loss!.data as Float32Array)[0]!;
       if (!Number.isFinite(value)) throw diverged(`the loss is ${value} at step ${step + 1}`, training);
       onMetric?.({ type: 'step', step: step + 1, epoch: epoch + 1, loss: value, lr: training.lr * factor });
       epochLoss += value * (Math.min(batch, rows - start) / rows);
-      if ((step + 1) % perEpoch === 0) {
+      if (ends) {
         const line = { type: 'epoch', step: step + 1, epoch: epoch + 1, loss: epochLoss } as const;
         epochLoss = 0;
-        if (classifier && val) {
-          const values = await session.held(trained);
-          await classifier.set(values);
-          const now = await score(classifier, val);
+        if (scored) {
+          const now = await scored;
           if (!Number.isFinite(now.loss))
             throw diverged(`the validation loss is ${now.loss} after epoch ${epoch + 1}`, training);
           history.push(now);
           onMetric?.({ ...line, val_accuracy: now.accuracy, val_loss: now.loss });
           if (better(now, best)) {
             best = { epoch: epoch + 1, ...now };
-            bestValues = values;
+            bestValues = await session.held(trained);
           } else if (training.patience !== undefined && epoch + 1 - best!.epoch >= training.patience) {
             step++;
             break;
@@ -307,6 +320,13 @@ async function solve(options: FitOptions): Promise<Fit> {
   } finally {
     await session.release();
   }
+}
+
+/** The second once both are done. An error is kept for who awaits this, however late. */
+function after<T>(first: Promise<void>, second: Promise<T>): Promise<T> {
+  const both = Promise.all([first, second]).then(([, value]) => value);
+  both.catch(() => undefined);
+  return both;
 }
 
 function scalarFeeds(values: Record<string, number>): Tensors {

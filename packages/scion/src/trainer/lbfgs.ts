@@ -21,8 +21,12 @@ const dot = (a: Float64Array, b: Float64Array): number => {
   for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
   return sum;
 };
-const along = (x: Float64Array, step: number, direction: Float64Array): Float64Array =>
-  x.map((v, i) => v + step * direction[i]!);
+const along = (x: Float64Array, step: number, direction: Float64Array): Float64Array => {
+  const out = new Float64Array(x.length);
+  for (let i = 0; i < x.length; i++) out[i] = x[i]! + step * direction[i]!;
+  return out;
+};
+const difference = (a: Float64Array, b: Float64Array): Float64Array => along(a, -1, b);
 
 /** Minimises `evaluate` from `start`; gives the point reached, its value and whether the tolerance was met. */
 export async function lbfgs(
@@ -47,8 +51,8 @@ export async function lbfgs(
     const found = await wolfe(evaluate, x, here, direction, first);
     // no further progress within the evaluation's precision
     if (!found) return { x, value: here.value, converged: flat(here), iterations: k };
-    const s = found.x.map((v, i) => v - x[i]!);
-    const y = found.at.gradient.map((g, i) => g - here.gradient[i]!);
+    const s = difference(found.x, x);
+    const y = difference(found.at.gradient, here.gradient);
     const curvature = dot(s, y);
     if (curvature > 1e-12 * dot(y, y)) {
       pairs.push({ s, y, rho: 1 / curvature });

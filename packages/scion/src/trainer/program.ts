@@ -23,17 +23,21 @@ export async function openProgram(
   options: SessionOptions = {},
 ): Promise<Session> {
   const values: Tensors = { ...parameterValues(program), ...tensors };
-  if (program.prologue) {
-    const prologue = await runtime.load(encodeModel(program.prologue, 'prologue'), options);
-    try {
-      Object.assign(values, await prologue.run(pick(values, inputNames(program.prologue))));
-    } finally {
-      await prologue.release();
-    }
-  }
   const session = await runtime.load(encodeModel(program.step, 'step'), options);
   try {
     await session.hold(pick(values, inputNames(program.step)));
+    if (program.prologue) {
+      const prologue = await runtime.load(encodeModel(program.prologue, 'prologue'), options);
+      try {
+        const computed = [...program.prologue.outputs.keys()];
+        // they stay in the runtime: each is carried to a held value of its own name, and that is shared
+        const carry = Object.fromEntries(computed.map((name) => [name, name]));
+        await prologue.run(pick(values, inputNames(program.prologue)), { carry, fetch: [] });
+        await prologue.share(computed, session);
+      } finally {
+        await prologue.release();
+      }
+    }
   } catch (error) {
     await session.release();
     throw error;

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { type FeatureMethod, getMethod } from '../peft/index.js';
 import { type Issue, ScionError, unknownName } from '../util/errors.js';
+import { type Variant, parseVariant } from './variants.js';
 
 const fields = {
   optimizer: z.enum(['adam', 'adamw', 'sgd', 'lbfgs']).describe('adam, adamw, sgd, or lbfgs for convex problems'),
@@ -77,16 +78,34 @@ export interface Recipe extends Omit<z.output<typeof recipe>, 'training'> {
   training?: Training;
 }
 
+const variant = z.strictObject({
+  name: z.string().min(1).describe('what the report calls it'),
+  method: z.string().min(1),
+  config: z.record(z.string(), z.unknown()).optional(),
+  training: z.record(z.string(), z.unknown()).optional(),
+  search: z.enum(['auto', 'on', 'off']).optional(),
+});
+/** A method as text, `graph-adapter` or `graph-adapter:beta=1`, or written out. */
+const entry = z.union(
+  [z.string().min(1), variant],
+  'expected a method, or an object with name, method and what it changes of config, training and search',
+);
+
 const comparison = z.strictObject({
   ...shared,
-  methods: z.array(z.string()).min(1),
+  features: z
+    .union([shared.features, z.array(shared.features).min(1)], 'expected a feature file or a list of them')
+    .transform((files) => (typeof files === 'string' ? [files] : files)),
+  methods: z.array(entry).min(1),
   shots: z.array(z.number().int().min(1)).min(1).default([1, 2, 4, 8, 16]),
   seeds: z.array(z.number().int().min(0)).min(1).default([1, 2, 3]),
   config: z.record(z.string(), z.record(z.string(), z.unknown())).default({}).describe('hyper-parameters by method'),
   training: changes.default({}),
 });
 export type ComparisonInput = z.input<typeof comparison>;
-export type Comparison = z.output<typeof comparison>;
+export interface Comparison extends Omit<z.output<typeof comparison>, 'methods'> {
+  methods: Variant[];
+}
 
 /** Checks a recipe and fills in the method's published values. Throws all that is wrong at once. */
 export function resolveRecipe(input: unknown): { recipe: Recipe; method: FeatureMethod } {
@@ -112,17 +131,32 @@ export function resolveRecipe(input: unknown): { recipe: Recipe; method: Feature
 /** Checks a comparison, and every method's recipe in it. */
 export function resolveComparison(input: unknown): Comparison {
   const issues: Issue[] = [];
-  const values = parse(comparison, input, '', issues);
+  const parsed = parse(comparison, input, '', issues);
+  const values = parsed && {
+    ...parsed,
+    methods: parsed.methods.flatMap((entry) =>
+      (typeof entry === 'string' ? collect(issues, () => parseVariant(entry)) ?? [] : entry)),
+  };
   if (values) {
-    for (const key of ['methods', 'shots', 'seeds'] as const) {
-      const twice = values[key].find((v, i) => values[key].indexOf(v as never) !== i);
-      if (twice !== undefined) issues.push({ path: key, message: `${twice} stands there twice; name it once` });
+    const lists = {
+      features: values.features,
+      methods: values.methods.map(({ name }) => name),
+      shots: values.shots,
+      seeds: values.seeds,
+    };
+    for (const [path, list] of Object.entries<readonly (string | number)[]>(lists)) {
+      const twice = list.find((v, i) => list.indexOf(v) !== i);
+      if (twice !== undefined) issues.push({ path, message: `${twice} stands there twice; name it once` });
     }
-    for (const name of values.methods) {
-      collect(issues, () => resolveRecipe({ ...recipeOf(values, name, values.shots[0]!, values.seeds[0]!) }));
+    for (const v of values.methods) {
+      const found: Issue[] = [];
+      collect(found, () => resolveRecipe(recipeOf(values, v, values.shots[0]!, values.seeds[0]!)));
+      // what the method takes from the comparison is named by its own key, once for all methods
+      const own = found.map((i) => (isOwn(v, i.path) ? { ...i, path: `methods: ${v.name}: ${i.path}` } : i));
+      issues.push(...own.filter((i) => !issues.some((j) => j.path === i.path && j.message === i.message)));
     }
     for (const name of Object.keys(values.config)) {
-      if (!values.methods.includes(name))
+      if (!values.methods.some(({ method }) => method === name))
         issues.push({ path: `config.${name}`, message: 'is not among the methods compared' });
     }
   }
@@ -130,11 +164,27 @@ export function resolveComparison(input: unknown): Comparison {
   return values!;
 }
 
+/** Whether the value at `path` of a cell's recipe is one that the variant itself gives. */
+function isOwn({ config = {}, training: t = {}, search: s }: Variant, path: string): boolean {
+  const [group, key = ''] = path.split('.');
+  return (group === 'config' && key in config) || (group === 'training' && key in t) || (group === 'search' && !!s);
+}
+
 /** The recipe of one cell of a comparison. */
-export function recipeOf(c: Comparison, method: string, shotCount: number | 'all', seed: number): RecipeInput {
-  const { methods: _m, shots: _s, seeds: _e, config, ...rest } = c;
+export function recipeOf(c: Comparison, variant: Variant, shotCount: number | 'all', seed: number): RecipeInput {
+  const { methods: _m, shots: _s, seeds: _e, config, features, ...rest } = c;
+  const { method } = variant;
   const trains = getMethod(method).training !== undefined;
-  return { ...rest, method, shots: shotCount, seed, config: config[method] ?? {}, training: trains ? c.training : {} };
+  return {
+    ...rest,
+    features: features[0]!,
+    method,
+    shots: shotCount,
+    seed,
+    config: { ...config[method], ...variant.config },
+    training: { ...(trains ? c.training : {}), ...variant.training },
+    ...(variant.search ? { search: variant.search } : {}),
+  };
 }
 
 function resolveTraining(

@@ -146,7 +146,7 @@ export function runFromParts(path: string, info: RunInfo, support: Tensors, valu
         );
       }
       const logits = await (await open()).logits(checked(test!.features, `${file}: test.features`));
-      return { path: file, ...classificationReport(logits, test!.labels, classNames.length) };
+      return { path: file, ...classificationReport(logits, test!.labels, classNames.length, test!.groups) };
     },
     async close() {
       closed = true;
@@ -189,7 +189,8 @@ export async function evaluateSplit(
 ): Promise<ClassificationReport> {
   const classifier = await openClassifier(runtime, module, values, options);
   try {
-    return classificationReport(await classifier.logits(split.features), split.labels, classifier.classes);
+    const logits = await classifier.logits(split.features);
+    return classificationReport(logits, split.labels, classifier.classes, split.groups);
   } finally {
     await classifier.release();
   }

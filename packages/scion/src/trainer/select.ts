@@ -7,7 +7,7 @@ import { usageError } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { scalar } from '../util/tensor.js';
 import { openClassifier } from './classifier.js';
-import { type Checkpoint, type Fit, type FitOptions, type Metric, type Score, better, fit, score } from './fit.js';
+import { type Checkpoint, type Fit, type FitOptions, type Metric, type Score, better, fit, score, scorer } from './fit.js';
 import type { Recipe } from './recipe.js';
 
 /** The rows of one training, split for validation. */
@@ -274,6 +274,8 @@ async function plainScore(
   return mean(scores);
 }
 
+const askedAhead = 8;
+
 /** Tries settings that need no training again, on each pair with the values trained for it. */
 async function scan(
   options: ChooseOptions,
@@ -293,9 +295,12 @@ async function scan(
       threadsOf(recipe),
     );
     try {
-      for (const [j, values] of tried.entries()) {
-        await classifier.set(Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)])));
-        scores[j]!.push(await score(classifier, pair.val));
+      const scoreOf = await scorer(classifier, pair.val);
+      // several at once: the next are computed while one is scored; not all, since their logits wait in memory
+      for (let start = 0; start < tried.length; start += askedAhead) {
+        const found = await Promise.all(tried.slice(start, start + askedAhead).map((values) =>
+          scoreOf(Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)])))));
+        found.forEach((score, j) => scores[start + j]!.push(score));
       }
     } finally {
       await classifier.release();

@@ -1,5 +1,5 @@
 /** Training into a run folder, from a recipe to a finished run; and going on with one that was stopped. */
-import { cpus } from 'node:os';
+import { availableParallelism, cpus } from 'node:os';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { readFeatureFile } from '../data/feature-file.js';
@@ -29,6 +29,9 @@ export interface TrainOptions {
 }
 
 export const version = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;
+
+/** Cores that this process may use. */
+export const cores = availableParallelism;
 
 export function environment(): Record<string, string> {
   const ort = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };

@@ -29,7 +29,7 @@ test('JSON, page and table hold all of it', async () => {
     expect(cell.trainableParameters).toBe(cell.method === 'taskres' ? 24 : 0);
   }
   expect(result).toMatchObject({
-    features: { path: features, classes: 3, dim: 8, train: 24, test: 18 }, shots: [1, 2], seeds: [1, 2],
+    datasets: [{ path: features, classes: 3, dim: 8, train: 24, test: 18 }], shots: [1, 2], seeds: [1, 2],
     recipe: { training: { epochs: 2 } },
   });
   expect(stdout).toContain('TaskRes');

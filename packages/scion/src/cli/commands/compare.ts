@@ -1,54 +1,92 @@
 /** `scion compare`. */
+import { rm } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { type ComparisonInput, compare, resolveComparison, writeAtomically } from '../../index.js';
-import { Progress, checkTarget, interruptible, note, print } from '../output.js';
+import {
+  type ComparisonInput, ScionError, compare, resolveComparison, writeAtomically,
+} from '../../index.js';
+import { Progress, checkTarget, interruptible, note, print, printable } from '../output.js';
 import { addRecipeFlags, compareFlags, readRecipe, withFlagNames } from '../recipe-flags.js';
 import { htmlReport } from '../report/html.js';
+import { summaryOf } from '../report/summary.js';
+import { zeroShot } from '../report/statistics.js';
 import { markdownTable, textTable } from '../report/table.js';
+
+/** Cells that are done, beside the result they go into. */
+const journalOf = (file: string): string => `${file}.cells`;
 
 export function addCompare(program: Command): void {
   const command = program
     .command('compare')
-    .summary('methods against each other: accuracy over shots')
+    .summary('methods against each other: accuracy over shots, on one or several data sets')
     .description(
-      'Trains and tests every method with the same rows, for every number of shots and every seed; reports mean ' +
-        'and deviation, trained numbers and seconds.',
+      'Trains and tests every method with the same rows, for every data set, number of shots and seed; reports mean ' +
+        'and deviation with 95 % intervals, trained numbers and seconds. Several cells are trained side by side.',
     )
     .option('--html <file>', 'write a report as one HTML page')
-    .option('--json [file]', 'write the measurements as JSON to a file, or to stdout')
-    .option('--markdown', 'print the table as Markdown');
+    .option('--json [file]', 'write the measurements as JSON to a file, or to stdout; with a file, the same command goes ' +
+      'on where it was stopped')
+    .option('--markdown [file]', 'write the tables as Markdown to a file, or to stdout')
+    .option('--reference <a,b>', 'methods that the others are compared with (default zero-shot, else the first)');
   addRecipeFlags(command, compareFlags)
     .addHelpText(
       'after',
       `
-Example:
+Examples:
   scion compare --features pets.safetensors --methods zero-shot,tip-adapter-f,graph-adapter --shots 1,4,16 --html pets.html
+  scion compare --features pets.safetensors food.safetensors --methods taskres,graph-adapter,graph-adapter:beta=0.8 \\
+    --reference taskres --json both.json --markdown both.md
 Nothing is ever chosen on the test split. With few seeds, methods within a deviation of each other are not ranked.`,
     )
     .action(async (options: Record<string, unknown>) => {
-      const toStdout = options.json === true;
+      const [html, json, markdown] = [options.html, options.json, options.markdown]
+        .map((v) => (typeof v === 'string' ? v : undefined));
       const signal = interruptible();
       const progress = new Progress(true);
-      const result = await withFlagNames(options, compareFlags, async () => {
-        const recipe = await readRecipe<ComparisonInput>(options, compareFlags, resolveComparison);
-        for (const file of [options.html, options.json]) if (typeof file === 'string') await checkTarget(file);
-        return compare(recipe, {
+      const { result, references } = await withFlagNames(options, compareFlags, async () => {
+        const { recipe, references } = await collected(options);
+        for (const file of [html, json, markdown]) if (file !== undefined) await checkTarget(file);
+        const result = await compare(recipe, {
           signal,
+          ...(json === undefined ? {} : { journal: journalOf(json) }),
           onWarning: (warning) => {
             progress.pause();
             note(`warning: ${warning}`);
           },
-          onCell: ({ method, shots, seed }, done, total) =>
-            progress.update(done, total, `${method}, ${shots} shots, seed ${seed}`),
+          onCell: ({ dataset, method, shots, seed }, done, total) =>
+            progress.update(done, total, printable(`${dataset}, ${method}, ${shots} shots, seed ${seed}`)),
         });
+        return { result, references };
       });
       progress.end();
-      print(toStdout, result, () => (options.markdown === true ? markdownTable(result) : textTable(result)));
-      const encode = (text: string): Uint8Array[] => [new TextEncoder().encode(text)];
-      if (typeof options.html === 'string') await writeAtomically(options.html, encode(htmlReport(result)));
-      if (typeof options.json === 'string')
-        await writeAtomically(options.json, encode(`${JSON.stringify(result, undefined, 2)}\n`));
-      if (typeof options.html === 'string') note(`report: ${options.html}`);
+      const whole = { ...result, summary: summaryOf(result, references) };
+      print(options.json === true, whole, () => (options.markdown === true ? markdownTable : textTable)(result, references));
+      await write(html, () => htmlReport(result, references));
+      await write(markdown, () => markdownTable(result, references));
+      await write(json, () => `${JSON.stringify(whole, undefined, 2)}\n`);
+      for (const file of [html, markdown]) if (file !== undefined) note(`report: ${file}`);
       if (signal.aborted) process.exitCode = 1;
+      if (json !== undefined) {
+        if (!signal.aborted) await rm(journalOf(json), { force: true });
+        else note(`${journalOf(json)} holds what is done; the same command goes on from there`);
+      }
     });
+}
+
+/** The recipe, and the names of the methods that differences are to; all that is wrong with either at once. */
+async function collected(
+  options: Record<string, unknown>,
+): Promise<{ recipe: ComparisonInput; references: string[] }> {
+  const given = typeof options.reference === 'string' ? options.reference.split(',').map((v) => v.trim()).filter(Boolean) : [];
+  let names: string[] = [];
+  const recipe = await readRecipe<ComparisonInput>(options, compareFlags, (values) => {
+    names = resolveComparison(values).methods.map(({ name }) => name);
+    const unknown = given.filter((name) => !names.includes(name));
+    if (unknown.length > 0) throw new ScionError('usage', unknown.map((name) => (
+      { path: '--reference', message: `${JSON.stringify(name)} is not compared; name one of ${names.join(', ')}` })));
+  });
+  return { recipe, references: given.length > 0 ? given : [names.includes(zeroShot) ? zeroShot : names[0]!] };
+}
+
+async function write(file: string | undefined, text: () => string): Promise<void> {
+  if (file !== undefined) await writeAtomically(file, [new TextEncoder().encode(text())]);
 }

@@ -15,7 +15,7 @@ export function addUse(program: Command): void {
     .action(async (path: string, options: { features?: string; json?: boolean }) => {
       const run = await loadRun(path);
       try {
-        const { accuracy, loss, ece, rows, perClass, confusion, path: file } = await run.evaluate(options.features);
+        const { accuracy, loss, ece, rows, perClass, confusion, groups, path: file } = await run.evaluate(options.features);
         const perName = perClass.map((c, k) => ({ class: run.classNames[k]!, ...c }));
         print(
           options.json === true,
@@ -26,6 +26,7 @@ export function addUse(program: Command): void {
             loss,
             ece,
             rows,
+            ...(groups && { groups }),
             per_class: perName,
             class_names: run.classNames,
             confusion,
@@ -33,6 +34,8 @@ export function addUse(program: Command): void {
           () =>
             [
               `accuracy ${percent(accuracy)} of ${rows} rows, loss ${loss.toFixed(4)}, calibration error ${percent(ece)}`,
+              ...Object.entries(groups ?? {}).map(([name, group]) =>
+                `${printable(name)}: accuracy ${percent(group.accuracy)} of ${group.rows} rows`),
               '',
               table(
                 ['class', 'rows', 'accuracy', 'most often taken for'],

@@ -1,5 +1,6 @@
 /** Numbers and notes as words, the same in every form of the report. */
-import type { MethodSummary, ShotSummary, Spread, Standing } from './statistics.js';
+import type { Interval } from './interval.js';
+import type { Difference, MethodSummary, ShotSummary, Spread, Standing, View } from './statistics.js';
 import type { CompareResult } from './types.js';
 
 const decimals = { minimumFractionDigits: 2, maximumFractionDigits: 2, useGrouping: false } as const;
@@ -22,6 +23,21 @@ export function formatSpread(value: Spread | undefined, sign = false): string {
   return value.deviation === undefined ? mean : `${mean} ± ${percent(value.deviation)}`;
 }
 
+/** A difference as points with its sign: `+1.20`. */
+export const formatPoints = (difference: number): string => signed.format(100 * difference);
+
+/** Limits in per cent: `[74.10, 78.34]`. */
+export function formatInterval(interval: Interval | undefined, format: (limit: number) => string = percent): string {
+  return interval ? `[${interval.map(format).join(', ')}]` : missing;
+}
+
+/** A difference in percentage points with its interval: `+1.20 [-0.31, +2.71]`. */
+export function formatDifference(difference: Difference | undefined): string {
+  if (!difference) return missing;
+  const { spread, interval } = difference;
+  return `${formatPoints(spread.mean)}${interval ? ` ${formatInterval(interval, formatPoints)}` : ''}`;
+}
+
 /** A time in seconds, three digits: `0.0123`, `12.3`. */
 export const formatSeconds = (seconds: number): string => brief.format(seconds);
 
@@ -30,6 +46,21 @@ export const formatCompact = (count: number): string => compact.format(count);
 
 /** A count with thousands separated: `1,024`. */
 export const formatCount = (count: number): string => grouped.format(count);
+
+/** What the numbers of a view are: `mean ± deviation over 3 seeds`. */
+export function formatSpreadKind({ seeds }: CompareResult, { datasets }: View): string {
+  const over = datasets.length > 1 ? ' of the mean over the data sets' : '';
+  return seeds.length === 1 ? 'one seed' : `mean ± deviation over ${seeds.length} seeds${over}`;
+}
+
+/** What an interval holds, in words. */
+export function intervalKind({ seeds }: CompareResult): string {
+  return seeds.length === 1 ? 'the test rows alone, since one seed was tested' : 'the test rows and the draws of the seeds';
+}
+
+/** What the interval of a difference speaks of, in words. */
+export const differenceKind = ({ datasets }: View): string => (datasets.length > 1
+  ? `Student's t over ${datasets.length} data sets` : "Student's t over the seeds, without the doubt of the test rows");
 
 export const formatShots = (shots: number): string => (shots === 1 ? '1 shot' : `${shots} shots`);
 

@@ -1,9 +1,10 @@
 import { parseHTML } from 'linkedom';
 import { describe, expect, it } from 'vitest';
-import { htmlReport } from './html.js';
+import { htmlReport as htmlWith } from './html.js';
 import { seriesColours } from './plot.js';
 import { stylesheet } from './stylesheet.js';
-import { sample } from './testing/sample.js';
+import { sample, twoSets } from './testing/sample.js';
+import type { CompareResult } from './types.js';
 
 interface Found { textContent: string; getAttribute(name: string): string | null; localName: string }
 const find = (page: string, selector: string): Found[] => [
@@ -12,7 +13,8 @@ const find = (page: string, selector: string): Found[] => [
 ];
 const texts = (page: string, selector: string) => find(page, selector).map((e) => e.textContent.trim());
 
-const { cells, methods, features } = sample();
+const htmlReport = (result: CompareResult): string => htmlWith(result, ['zero-shot']);
+const { cells, methods, datasets } = sample();
 const page = htmlReport(sample({ warnings: ['16 shots: one class has only 12 images'] }));
 
 describe('htmlReport', () => {
@@ -39,6 +41,32 @@ describe('htmlReport', () => {
       expect(texts(page, 'details td')).toContain(value);
     }
     expect(find(page, 'svg[role=img] > title, svg[role=img] > desc')).toHaveLength(2);
+  });
+
+  it('shows the average, every data set beside each other, and groups of rows', () => {
+    const both = htmlReport(twoSets());
+    expect(texts(both, '.lead')[0]).toContain('on average over 2 data sets (+15.17 ± ');
+    expect(texts(both, '.multiples figcaption')).toEqual(['pets', 'food']);
+    expect(find(both, 'svg[role=img] > title').map((t) => t.textContent)).toEqual([
+      'Test accuracy over shots, average over 2 data sets', 'Test accuracy over shots, pets',
+      'Test accuracy over shots, food',
+    ]);
+    const captions = texts(both, 'caption').join('\n');
+    for (const part of ['of the mean over the data sets', 'food, unseen', 'over 2 data sets; bold where it leaves out 0']) {
+      expect(captions).toContain(part);
+    }
+    const ids = find(both, '[id]').map((e) => e.getAttribute('id')!);
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(texts(both, 'td small').every((t) => /^(\[[-+\d.]+, [-+\d.]+\]|–)$/.test(t))).toBe(true);
+  });
+
+  it('shows what there is where one data set has not been tested yet', () => {
+    const part = htmlReport(twoSets({ cells: cells.filter((c) => c.dataset === 'pets') }));
+    expect(texts(part, '.lead')).toEqual(['No cell was tested on every data set.']);
+    expect(find(part, '.multiples svg')).toHaveLength(1);
+    expect(texts(part, '.multiples p')).toEqual(['No cell was tested.']);
+    expect(texts(part, '.legend span')).toEqual(methods.map((m) => m.title));
+    expect(part).not.toMatch(/NaN|undefined|Infinity|>false<|>null</);
   });
 
   it('gives every id once and refers to no other', () => {
@@ -69,7 +97,7 @@ describe('htmlReport', () => {
     const evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>\'&amp;';
     const hostile = htmlReport(sample({
       created: evil, scionVersion: evil,
-      features: { ...features, path: evil, digest: evil, model: evil },
+      datasets: datasets.map((d) => ({ ...d, path: evil, digest: evil, model: evil })),
       recipe: { [evil]: evil, nested: { [evil]: evil } }, environment: { [evil]: evil }, warnings: [evil],
       methods: methods.map((m) => ({ ...m, title: evil, paper: `https://example.org/${evil}` })),
       cells: cells.map((c) => ({ ...c, hyperparameters: { [evil]: evil } })),
@@ -96,6 +124,6 @@ describe('htmlReport', () => {
     const report = htmlReport(result);
     expect(texts(report, '.lead')[0]).toContain(lead);
     expect(report).not.toMatch(/NaN|undefined|Infinity|>false<|>null</);
-    if (result.seeds.length === 1) expect(texts(report, '#accuracy, td').join()).not.toContain('±');
+    if (result.seeds.length === 1) expect(texts(report, '#first-accuracy, td').join()).not.toContain('±');
   });
 });

@@ -4,7 +4,7 @@ import { summarise } from './statistics.js';
 import { sample } from './testing/sample.js';
 import type { CompareResult } from './types.js';
 
-const plot = (result: CompareResult) => accuracyPlot(summarise(result), result.shots);
+const plot = (result: CompareResult) => accuracyPlot(summarise(result), result.shots, { id: 'plot', title: 'Test accuracy over shots' });
 const { cells } = sample();
 
 /** Long numbers rounded to a tenth of a pixel, one element a line: stable across machines, readable in a diff. */
@@ -35,19 +35,27 @@ describe('accuracyPlot', () => {
     expect(dots.join('').match(/<title>/g)).toHaveLength(points);
   });
 
+  it('is small beside others, with ids of its own and the same points', () => {
+    const svg = accuracyPlot(summarise(sample()), [1, 4, 16], { id: 'plot-3', title: 'Pets', small: true })!;
+    expect(svg).toContain('<title id="plot-3-title">Pets</title>');
+    expect(svg).not.toMatch(/Labelled images|Test accuracy \(%\)/);
+    const dots = [...svg.matchAll(/aria-label="dot">(.*?)<\/g>/g)].map((m) => m[1]!);
+    expect(dots.join('').match(/<title>/g)).toHaveLength(6);
+  });
+
   it('draws nothing without a tested cell', () => {
     expect(plot(sample({ cells: [] }))).toBeUndefined();
   });
 
   it('escapes titles', () => {
-    const svg = plot(sample({ methods: [{ name: 'tip-adapter', title: '</title><script>alert(1)</script>' }] }))!;
+    const svg = plot(sample({ methods: [{ name: 'tip-adapter', method: 'tip-adapter', title: '</title><script>alert(1)</script>' }] }))!;
     expect(svg).not.toContain('<script');
     expect(svg).toContain('&lt;script&gt;');
   });
 });
 
 it('tells 42 methods apart by colour and marker', () => {
-  const methods = Array.from({ length: 42 }, (_, i) => ({ name: `m${i}`, title: `m${i}`, byShots: [] }));
+  const methods = Array.from({ length: 42 }, (_, i) => ({ name: `m${i}`, method: 'm', title: `m${i}`, byShots: [] }));
   const samples = swatches(methods);
   expect(new Set(samples).size).toBe(42);
 });

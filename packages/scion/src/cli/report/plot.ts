@@ -68,12 +68,24 @@ function pointsOf(method: MethodSummary, shots: readonly number[]): Point[] {
   });
 }
 
+export interface PlotOptions {
+  /** Makes the ids of title and description unique on the page. */
+  id: string;
+  /** Name of the picture for those who do not see it. */
+  title: string;
+  /** One of many beside each other: smaller, without words on the axes. */
+  small?: boolean;
+}
+
 /**
  * The plot: x is shots (log2), y accuracy in %, error bars are one deviation.
  * @param shots the numbers of shots that `byShots` of the methods goes with
  * @returns an `<svg>` element as text, or undefined if no cell was tested
  */
-export function accuracyPlot(methods: readonly MethodSummary[], shots: readonly number[]): string | undefined {
+export function accuracyPlot(
+  methods: readonly MethodSummary[], shots: readonly number[], options: PlotOptions,
+): string | undefined {
+  const { small = false } = options;
   const series = methods.map((m) => pointsOf(m, shots));
   const extent = series.flat().filter((p) => !Number.isNaN(p.mean)).flatMap((p) => [p.low, p.high]);
   if (extent.length === 0) return undefined;
@@ -81,33 +93,34 @@ export function accuracyPlot(methods: readonly MethodSummary[], shots: readonly 
   const margin = Math.max(0.05 * (high - low), 0.5);
   const styles = stylesOf(methods);
   return draw({
-    width: 600,
-    height: 400,
-    marginLeft: 48,
-    marginRight: 12,
-    marginBottom: 56,
-    marginTop: 28,
+    ...(small
+      ? { width: 300, height: 220, marginLeft: 30, marginRight: 8, marginBottom: 24, marginTop: 10 }
+      : { width: 600, height: 400, marginLeft: 48, marginRight: 12, marginBottom: 56, marginTop: 28 }),
     x: {
       type: 'log',
       base: 2,
       domain: [Math.min(...shots) * 2 ** -0.35, Math.max(...shots) * 2 ** 0.35],
       ticks: [...shots],
       tickFormat: String,
-      label: 'Labelled images per class (shots, log scale)',
+      label: small ? null : 'Labelled images per class (shots, log scale)',
       labelAnchor: 'center',
       labelArrow: 'none',
     },
     y: {
       domain: [Math.max(0, low - margin), Math.min(100, high + margin)],
-      nice: true, grid: true, ticks: 6, label: 'Test accuracy (%)', labelArrow: 'none',
+      nice: true, grid: true, ticks: small ? 4 : 6, label: small ? null : 'Test accuracy (%)', labelArrow: 'none',
     },
     marks: methods.flatMap((method, i) =>
       // A few pixels apart, or else the error bars of methods at the same shots hide each other.
-      marksOf(series[i]!, styles[i]!, method.name === zeroShot, (i - (methods.length - 1) / 2) * 3)),
-  }, describe(methods));
+      marksOf(series[i]!, styles[i]!, {
+        flat: method.name === zeroShot, dx: (i - (methods.length - 1) / 2) * (small ? 2 : 3), small,
+      })),
+  }, { ...options, description: describe(methods) });
 }
 
-function marksOf(points: Point[], style: Style, flat: boolean, dx: number): Plot.Markish[] {
+function marksOf(
+  points: Point[], style: Style, { flat, dx, small }: { flat: boolean; dx: number; small: boolean },
+): Plot.Markish[] {
   const { colour, symbol, dash } = style;
   if (flat) {
     const known = points.filter((p) => !Number.isNaN(p.mean)).slice(0, 1);
@@ -117,9 +130,9 @@ function marksOf(points: Point[], style: Style, flat: boolean, dx: number): Plot
   }
   return [
     Plot.ruleX(points, { x: 'shots', y1: 'low', y2: 'high', stroke: colour, strokeWidth: 1.5, dx }),
-    Plot.line(points, { x: 'shots', y: 'mean', stroke: colour, strokeWidth: 2, strokeDasharray: dash, dx }),
+    Plot.line(points, { x: 'shots', y: 'mean', stroke: colour, strokeWidth: small ? 1.5 : 2, strokeDasharray: dash, dx }),
     Plot.dot(points, {
-      x: 'shots', y: 'mean', fill: colour, symbol, r: 4, ...outline, dx,
+      x: 'shots', y: 'mean', fill: colour, symbol, r: small ? 3 : 4, ...outline, dx,
       title: (p: Point) => p.label,
     }),
   ];
@@ -144,23 +157,24 @@ function describe(methods: readonly MethodSummary[]): string {
     const last = m.byShots.findLast((s) => s !== undefined);
     return last ? [`${m.title} ${formatSpread(last.accuracy)} % at ${formatShots(last.shots)}`] : [];
   });
-  return `${ends.join('; ')}. All values are in the table below the plot.`;
+  return `${ends.join('; ')}. All values are in the tables.`;
 }
 
-/** Renders without a browser. With a description the picture has a name of its own, else it is decoration. */
-function draw(options: Plot.PlotOptions, description?: string): string {
+/** Renders without a browser. With a name the picture has a description too, else it is decoration. */
+function draw(options: Plot.PlotOptions, name?: { id: string; title: string; description: string }): string {
   const { document } = parseHTML('<html></html>') as unknown as Page;
   const svg = Plot.plot({ ...options, document, className: 'plot' }) as unknown as SvgElement;
-  if (description === undefined) {
+  if (name === undefined) {
     svg.setAttribute('aria-hidden', 'true');
     return svg.outerHTML;
   }
   svg.setAttribute('role', 'img');
-  svg.setAttribute('aria-labelledby', 'plot-title');
-  svg.setAttribute('aria-describedby', 'plot-desc');
-  for (const [tag, text] of [['desc', description], ['title', 'Test accuracy over shots']] as const) {
+  const { id, title, description } = name;
+  svg.setAttribute('aria-labelledby', `${id}-title`);
+  svg.setAttribute('aria-describedby', `${id}-desc`);
+  for (const [tag, text] of [['desc', description], ['title', title]] as const) {
     const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
-    element.id = `plot-${tag}`;
+    element.id = `${id}-${tag}`;
     element.textContent = text;
     svg.prepend(element);
   }

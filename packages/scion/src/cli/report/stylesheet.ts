@@ -28,6 +28,11 @@ a { color: var(--series-0); }
 .warnings ul { margin: .25rem 0; padding-left: 1.25rem; }
 figure { margin: 0 0 1.5rem; max-width: 45rem; }
 figure > svg { width: 100%; height: auto; font-size: 13px; }
+.multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem 1.25rem; }
+.multiples figure { margin: 0; }
+.multiples figcaption { font-size: .9rem; font-weight: 600; }
+.multiples svg { font-size: 11px; }
+td small { display: block; color: var(--muted); font-size: .75rem; line-height: 1.2; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: .5rem 0; padding: 0; }
 .legend li { display: flex; align-items: center; gap: .5rem; font-size: .9rem; line-height: 1.3; }
 .legend svg { flex: none; }
@@ -35,7 +40,7 @@ figure > svg { width: 100%; height: auto; font-size: 13px; }
 .scroll:focus-visible { outline: 2px solid var(--series-0); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; min-width: 100%; }
 caption { text-align: left; font-weight: 600; padding-bottom: .35rem; }
-caption span { display: block; position: sticky; left: 0; width: min(100vw - 2rem, 40rem); }
+caption span { display: block; position: sticky; left: 0; width: min(100vw - 2rem, 58rem); }
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); padding-left: 0; }
 tbody th { font-weight: 400; white-space: normal; min-width: 7rem; max-width: 16rem; }
@@ -43,6 +48,6 @@ thead th { color: var(--muted); font-weight: 600; }
 td.text, th.text { text-align: left; white-space: normal; min-width: 12rem; }
 details { border-top: 1px solid var(--rule); padding: .5rem 0; }
 summary { cursor: pointer; font-weight: 600; }
-@media (max-width: 34rem) { figure > svg { font-size: 18px; } }
+@media (max-width: 34rem) { figure:not(.small) > svg { font-size: 18px; } }
 @media print { .scroll { overflow: visible; } }
 `;

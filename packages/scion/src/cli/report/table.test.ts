@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { markdownTable, textTable } from './table.js';
-import { sample } from './testing/sample.js';
+import { markdownTable as markdownWith, textTable as textWith } from './table.js';
+import { sample, twoSets } from './testing/sample.js';
+import type { CompareResult } from './types.js';
 
+const textTable = (result: CompareResult): string => textWith(result, ['zero-shot']);
+const markdownTable = (result: CompareResult): string => markdownWith(result, ['zero-shot']);
 const { cells, methods } = sample();
 const gap = sample({ cells: cells.filter((c) => c.method !== 'tip-adapter' || c.shots === 1) });
 
@@ -18,6 +21,14 @@ describe('textTable', () => {
 
       *: best by more than one deviation.
       Within noise of each other: 1 shot: GraphAdapter, Tip-Adapter; 4 shots: GraphAdapter, Tip-Adapter.
+
+      95 % intervals of these accuracies: the test rows and the draws of the seeds
+
+      method                  1 shot         4 shots        16 shots
+      ──────────────  ──────────────  ──────────────  ──────────────
+      Zero-shot CLIP  [55.72, 64.28]  [55.72, 64.28]  [55.72, 64.28]
+      Tip-Adapter     [57.60, 66.40]  [60.67, 69.33]  [65.95, 74.05]
+      GraphAdapter    [58.11, 66.89]  [61.82, 70.18]  [71.03, 78.97]
       "
     `);
   });
@@ -33,6 +44,14 @@ describe('textTable', () => {
       GraphAdapter       75.00    1.05M        8
 
       No deviation, hence no best marked (one seed): 16 shots.
+
+      95 % intervals of these accuracies: the test rows alone, since one seed was tested
+
+      method                16 shots
+      ──────────────  ──────────────
+      Zero-shot CLIP  [55.72, 64.28]
+      Tip-Adapter     [65.99, 74.01]
+      GraphAdapter    [71.21, 78.79]
       "
     `);
   });
@@ -54,7 +73,8 @@ describe('textTable', () => {
 describe('markdownTable', () => {
   it('is a table with the best in bold', () => {
     expect(markdownTable(sample())).toMatchInlineSnapshot(`
-      "Test accuracy in %, mean ± deviation over 3 seeds
+      "## pets
+      Test accuracy in %, mean ± deviation over 3 seeds
 
       | method | 1 shot | 4 shots | 16 shots | params | seconds |
       | --- | ---: | ---: | ---: | ---: | ---: |
@@ -65,11 +85,54 @@ describe('markdownTable', () => {
       Bold: best by more than one deviation.
 
       Within noise of each other: 1 shot: GraphAdapter, Tip-Adapter; 4 shots: GraphAdapter, Tip-Adapter.
+
+      95 % intervals of these accuracies: the test rows and the draws of the seeds
+
+      | method | 1 shot | 4 shots | 16 shots |
+      | --- | ---: | ---: | ---: |
+      | Zero-shot CLIP | [55.72, 64.28] | [55.72, 64.28] | [55.72, 64.28] |
+      | Tip-Adapter | [57.60, 66.40] | [60.67, 69.33] | [65.95, 74.05] |
+      | GraphAdapter | [58.11, 66.89] | [61.82, 70.18] | [71.03, 78.97] |
+
+      Difference to Zero-shot CLIP in points, paired by data set and seed, 95 % intervals: Student's t over the seeds, without the doubt of the test rows
+
+      | method | 1 shot | 4 shots | 16 shots |
+      | --- | ---: | ---: | ---: |
+      | Tip-Adapter | +2.00 [-0.48, +4.48] | +5.00 [+2.52, +7.48] | +10.00 [+8.76, +11.24] |
+      | GraphAdapter | +2.50 [+0.02, +4.98] | +6.00 [+4.76, +7.24] | +15.00 [+12.52, +17.48] |
+
+      ## Data sets
+      Rows of features
+
+      | data set | classes | train | test | model |
+      | --- | ---: | ---: | ---: | ---: |
+      | pets | 10 | 1,000 | 500 | clip-vit-b16 |
       "
     `);
   });
   it('escapes what Markdown would read', () => {
-    const text = markdownTable(sample({ methods: [{ name: 'zero-shot', title: 'a|b <script> *x*\n[l](u)' }] }));
+    const text = markdownTable(sample({ methods: [{ name: 'zero-shot', method: 'zero-shot', title: 'a|b <script> *x*\n[l](u)' }] }));
     expect(text).toContain('| a\\|b \\<script\\> \\*x\\* \\[l\\](u) | 60.00');
+  });
+});
+
+describe('several data sets', () => {
+  it('begin with the average, its intervals and differences, then groups of rows and every data set', () => {
+    const captions = textTable(twoSets()).split('\n').filter((line) => / in %, | in points, |^95 %/.test(line));
+    expect(captions).toEqual([
+      'Average over 2 data sets: test accuracy in %, mean ± deviation over 3 seeds of the mean over the data sets',
+      '95 % intervals of these accuracies: the test rows and the draws of the seeds',
+      "Difference to Zero-shot CLIP in points, paired by data set and seed, 95 % intervals: Student's t over 2 data sets",
+      'food, seen: test accuracy in %, mean ± deviation over 3 seeds',
+      'food, unseen: test accuracy in %, mean ± deviation over 3 seeds',
+      'pets: test accuracy in %, mean ± deviation over 3 seeds',
+      'food: test accuracy in %, mean ± deviation over 3 seeds',
+    ]);
+  });
+  it('have a section each in Markdown, with the size of the data at the end', () => {
+    const text = markdownTable(twoSets());
+    expect(text.match(/^## .*$/gm)).toEqual(['## Average over 2 data sets', '## pets', '## food', '## Data sets']);
+    expect(text).toContain('| GraphAdapter | +2.67 [+0.55, +4.78] |');
+    expect(text).toContain('| food | 20 | 1,000 | 100 | clip-vit-b16 |');
   });
 });
