@@ -146,15 +146,23 @@ function down(image: Pixels, { start, count, weights, stride }: Taps, first: num
   const [height, line] = [start.length, image.width * 3];
   const data = new Uint8Array(height * line);
   const source = image.data;
-  const sums = new Int32Array(line);
-  for (let y = 0; y < height; y++) {
-    sums.fill(half);
-    for (let k = 0; k < count[y]!; k++) {
-      const weight = weights[y * stride + k]!;
-      const row = (start[y]! - first + k) * line;
-      for (let x = 0; x < line; x++) sums[x] = (sums[x]! + Math.imul(source[row + x]!, weight)) | 0;
+  for (let y = 0, to = 0; y < height; y++) {
+    const top = (start[y]! - first) * line;
+    const end = y * stride + count[y]!;
+    for (let x = 0; x < line; x += 3, to += 3) {
+      let r = half;
+      let g = half;
+      let b = half;
+      for (let at = top + x, w = y * stride; w < end; at += line, w++) {
+        const weight = weights[w]!;
+        r = (r + Math.imul(source[at]!, weight)) | 0;
+        g = (g + Math.imul(source[at + 1]!, weight)) | 0;
+        b = (b + Math.imul(source[at + 2]!, weight)) | 0;
+      }
+      data[to] = clamp(r);
+      data[to + 1] = clamp(g);
+      data[to + 2] = clamp(b);
     }
-    for (let x = 0; x < line; x++) data[y * line + x] = clamp(sums[x]!);
   }
   return { width: image.width, height, data };
 }
