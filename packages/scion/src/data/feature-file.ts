@@ -1,7 +1,7 @@
 /**
  * Feature files: image and text features computed elsewhere, with labels and class names, as `--features FILE` takes
  * them. Either one .safetensors file with tensors `train.features` [N, d], `train.labels` [N], the same for `val` and
- * `test`, and `text.features` [K, d] or [K, templates, d], and with metadata `class_names` (a JSON list), `logit_scale`
+ * `test`, where there are views of pictures `train.pictures` [N], and `text.features` [K, d] or [K, templates, d], and with metadata `class_names` (a JSON list), `logit_scale`
  * and `model`; or a .json file that names .npy files beside it (see feature-source.ts).
  */
 import { brief } from '../formats/json.js';
@@ -13,7 +13,8 @@ import type { Tensor } from '../util/tensor.js';
 import { readFeatureSource } from './feature-source.js';
 import type { FeatureSource } from './feature-source.js';
 import {
-  checkClassNames, checkFeatures, checkLabels, checkLogitScale, checkSpread, countedClasses, statedClasses,
+  checkClassNames, checkFeatures, checkLabels, checkLogitScale, checkPictures, checkSpread, countedClasses,
+  statedClasses,
 } from './feature-checks.js';
 
 export const splitNames = ['train', 'val', 'test'] as const;
@@ -25,6 +26,11 @@ export interface Split {
   readonly features: Tensor<'float32'>;
   /** N class numbers, 0 … K - 1. */
   readonly labels: Int32Array;
+  /**
+   * N picture numbers, where `train` holds several views of a picture: the first row of a number is its plain view.
+   * Absent where each row is a picture of its own.
+   */
+  readonly pictures?: Int32Array;
 }
 
 export interface FeatureContent {
@@ -101,7 +107,10 @@ function interpret(source: FeatureSource, need: Need): FeatureFile {
     const rows = features?.shape[0];
     const numbers = checkLabels(`${split}.labels`, tensors.get(`${split}.labels`)!, rows, stated, issues);
     if (split === 'train' && numbers && stated !== 1) checkSpread(numbers, issues);
-    if (features && numbers) splits[split] = { features, labels: numbers };
+    const views = tensors.get(`${split}.pictures`);
+    const pictures = views && checkLabels(`${split}.pictures`, views, rows, undefined, issues);
+    if (numbers && pictures) checkPictures(numbers, pictures, issues);
+    if (features && numbers) splits[split] = { features, labels: numbers, ...(pictures && { pictures }) };
   }
   const classes = stated ?? countedClasses(Object.values(splits).map((s) => s.labels), issues);
   if (present.length === 0 && !text && issues.length === 0) {
@@ -137,6 +146,17 @@ function checkNeeds(source: FeatureSource, need: Need, issues: Issue[]): void {
 function heldNames({ tensors, others }: FeatureSource): string {
   const names = [...tensors.keys(), ...others.map(brief)];
   return `it has: ${names.slice(0, 12).join(', ') || 'no tensors'}${names.length > 12 ? ', …' : ''}`;
+}
+
+/**
+ * Features that were just computed, checked as those of a file are.
+ * @param path what they were computed from
+ * @param digest of all that decides over them
+ * @throws ScionError with an issue for everything that is wrong
+ */
+export function asFeatureFile(path: string, digest: string, content: FeatureContent): FeatureFile {
+  const { classNames, logitScale, model } = content;
+  return interpret({ path, digest, tensors: tensorsOf(content), others: [], classNames, logitScale, model }, {});
 }
 
 /** The issues about parts of a file, with the file's name in front. */
@@ -184,25 +204,32 @@ export async function writeFeatureFile(
   if (!path.toLowerCase().endsWith('.safetensors')) {
     throw usageError(path, 'feature files are written as .safetensors; end the name in .safetensors');
   }
-  const convert = (t: Tensor<'float32'>, shape = t.shape): Tensor =>
-    (dtype === 'float32' ? tensor(dtype, shape, t.data) : fromFloat64(dtype, shape, toFloat64(t)));
-  const tensors: Record<string, Tensor> = {};
-  for (const split of splitNames) {
-    const found = content[split];
-    if (!found) continue;
-    tensors[`${split}.features`] = convert(found.features);
-    tensors[`${split}.labels`] = int64([found.labels.length], found.labels);
-  }
-  if (content.text) {
-    const [k, templates, ...d] = content.text.shape;
-    tensors['text.features'] = convert(content.text, templates === 1 ? [k!, ...d] : content.text.shape);
-  }
+  const tensors = tensorsOf(content, (t) =>
+    (dtype === 'float32' ? t : fromFloat64(dtype, t.shape, toFloat64(t))));
   const { classNames, logitScale, model } = content;
   const digest = ''; // of a file that is not there yet
-  interpret({ path, digest, tensors: new Map(Object.entries(tensors)), others: [], classNames, logitScale, model }, {});
-  await writeSafetensors(path, tensors, {
+  interpret({ path, digest, tensors, others: [], classNames, logitScale, model }, {});
+  await writeSafetensors(path, Object.fromEntries(tensors), {
     class_names: JSON.stringify(classNames),
     logit_scale: String(logitScale),
     ...(model !== undefined && { model }),
   });
+}
+
+/** By the names that they have in a file. */
+function tensorsOf(
+  content: FeatureContent, convert: (features: Tensor<'float32'>) => Tensor = (t) => t,
+): Map<string, Tensor> {
+  const tensors = new Map<string, Tensor>();
+  for (const split of splitNames) {
+    const { features, labels, pictures } = content[split] ?? {};
+    if (features) tensors.set(`${split}.features`, convert(features));
+    if (labels) tensors.set(`${split}.labels`, int64([labels.length], labels));
+    if (pictures) tensors.set(`${split}.pictures`, int64([pictures.length], pictures));
+  }
+  if (content.text) {
+    const [k, templates, d] = content.text.shape as [number, number, number];
+    tensors.set('text.features', convert(templates === 1 ? tensor('float32', [k, d], content.text.data) : content.text));
+  }
+  return tensors;
 }

@@ -95,12 +95,12 @@ test('a subset has the rows in the order given', () => {
 });
 
 test('folds hold every row once, and each class evenly', () => {
-  const parts = folds(all.labels, 3, 4, Random.seeded(1));
+  const parts = folds(all, 3, 4, Random.seeded(1));
   expect(parts.flat().sort((a, b) => a - b)).toEqual(Array.from({ length: 39 }, (_, i) => i));
   counts.forEach((n, k) => {
     const sizes = parts.map((rows) => rows.filter((row) => all.labels[row] === k).length);
     expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
     expect(sizes.reduce((a, b) => a + b)).toBe(n);
   });
-  expect(folds(all.labels, 3, 4, Random.seeded(2))).not.toEqual(parts);
+  expect(folds(all, 3, 4, Random.seeded(2))).not.toEqual(parts);
 });

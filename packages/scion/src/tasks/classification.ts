@@ -35,7 +35,9 @@ export function argMax(values: ArrayLike<number>): number {
   return best;
 }
 
-export function classificationReport(logits: Float32Array, labels: Int32Array, classes: number): ClassificationReport {
+export function classificationReport(
+  logits: Float32Array | Float64Array, labels: Int32Array, classes: number,
+): ClassificationReport {
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   const counts = new Float64Array(bins);
   const hits = new Float64Array(bins);

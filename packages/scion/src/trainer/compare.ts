@@ -1,8 +1,8 @@
 /** Methods against each other under the same rows, seeds and shots. */
-import { readFeatureFile } from '../data/feature-file.js';
 import { getMethod } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import { ScionError } from '../util/errors.js';
+import { type SourceOptions, recipeFeatures } from './pictures.js';
 import { type ComparisonInput, recipeOf, resolveComparison, resolveRecipe } from './recipe.js';
 import { evaluateSplit } from './run.js';
 import { chooseAndFit, featureInputs, prepareRows, threadsOf } from './select.js';
@@ -40,7 +40,7 @@ export interface ComparisonResult {
   warnings: string[];
 }
 
-export interface CompareOptions {
+export interface CompareOptions extends SourceOptions {
   onCell?: (cell: ComparisonCell, done: number, total: number) => void;
   onWarning?: (warning: string) => void;
   signal?: AbortSignal;
@@ -50,11 +50,11 @@ export interface CompareOptions {
 export async function compare(input: ComparisonInput, options: CompareOptions = {}): Promise<ComparisonResult> {
   const comparison = resolveComparison(input);
   const methods = comparison.methods.map((name) => getMethod(name, '--methods'));
-  const file = await readFeatureFile(comparison.features, {
+  const file = await recipeFeatures(comparison, {
     train: true,
     test: true,
     text: methods.some((m) => m.needsText),
-  });
+  }, options);
   const warnings = new Set<string>();
   const warn = (warning: string): void => {
     if (!warnings.has(warning)) options.onWarning?.(warning);

@@ -1,7 +1,9 @@
 /** Recipes: what to train, how, and on what. Every value has a default; the resolved recipe is stored with the run. */
 import { z } from 'zod';
 import { type FeatureMethod, getMethod } from '../peft/index.js';
-import { type Issue, ScionError, unknownName } from '../util/errors.js';
+import { type Issue, ScionError } from '../util/errors.js';
+import { parse, unwrap } from './parse.js';
+import { sourceFields, sourceIssues } from './recipe-source.js';
 
 const fields = {
   optimizer: z.enum(['adam', 'adamw', 'sgd', 'lbfgs']).describe('adam, adamw, sgd, or lbfgs for convex problems'),
@@ -55,7 +57,7 @@ const search = z
   .describe("choose hyper-parameters on validation data; auto: where the method's authors do");
 
 const shared = {
-  features: z.string().min(1).describe('feature file (.safetensors, or .json beside .npy files)'),
+  ...sourceFields,
   validation,
   search,
   strict_shots: z.boolean().default(false).describe('a class with fewer rows than shots is an error'),
@@ -92,6 +94,7 @@ export type Comparison = z.output<typeof comparison>;
 export function resolveRecipe(input: unknown): { recipe: Recipe; method: FeatureMethod } {
   const issues: Issue[] = [];
   const values = parse(recipe, input, '', issues);
+  issues.push(...sourceIssues(input));
   const name = values?.method ?? (input as { method?: unknown } | null)?.method;
   const method = typeof name === 'string' ? collect(issues, () => getMethod(name)) : undefined;
   // the method's own values are checked even where others are wrong, so that all complaints come at once
@@ -113,6 +116,7 @@ export function resolveRecipe(input: unknown): { recipe: Recipe; method: Feature
 export function resolveComparison(input: unknown): Comparison {
   const issues: Issue[] = [];
   const values = parse(comparison, input, '', issues);
+  issues.push(...sourceIssues(input));
   if (values) {
     for (const key of ['methods', 'shots', 'seeds'] as const) {
       const twice = values[key].find((v, i) => values[key].indexOf(v as never) !== i);
@@ -197,52 +201,6 @@ function collect<T>(issues: Issue[], body: () => T): T | undefined {
     issues.push(...error.issues.filter((i) => !issues.some((j) => j.path === i.path && j.message === i.message)));
     return undefined;
   }
-}
-
-/** Parses with zod and turns its complaints into issues that name the value. */
-function parse<T extends z.ZodType>(
-  schema: T,
-  input: unknown,
-  prefix: string,
-  issues: Issue[],
-): z.output<T> | undefined {
-  const result = schema.safeParse(input);
-  if (result.success) return result.data;
-  for (const problem of result.error.issues) {
-    const path = [prefix, ...problem.path.map(String)].filter(Boolean).join('.');
-    if (problem.code === 'unrecognized_keys') {
-      const known = knownKeys(schema, problem.path);
-      for (const key of problem.keys) {
-        const [issue] = unknownName([path, key].filter(Boolean).join('.'), 'key', key, known).issues;
-        issues.push(issue!);
-      }
-    } else {
-      const value = problem.path.reduce<unknown>(
-        (v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key],
-        input,
-      );
-      const expected = problem.message
-        .replace(/^(?:[^:]*: )?(?:expected )?/, 'expected ')
-        .replace(/, received .*$/, '');
-      issues.push({
-        path,
-        message: value === undefined ? `missing, ${expected}` : `${JSON.stringify(value)}: ${expected}`,
-      });
-    }
-  }
-  return undefined;
-}
-
-function knownKeys(schema: z.ZodType, path: PropertyKey[]): string[] {
-  let at: unknown = schema;
-  for (const key of path) at = (unwrap(at) as { shape?: Record<PropertyKey, unknown> }).shape?.[key];
-  return Object.keys((unwrap(at) as { shape?: object }).shape ?? {});
-}
-
-function unwrap(schema: unknown): unknown {
-  let at = schema as { unwrap?: () => unknown } | undefined;
-  while (at && typeof at.unwrap === 'function') at = at.unwrap() as typeof at;
-  return at ?? {};
 }
 
 /** What a value of a recipe means, for help texts: `describeField('training.lr')`. */

@@ -1,7 +1,7 @@
 /** `scion compare`. */
 import type { Command } from 'commander';
 import { type ComparisonInput, compare, resolveComparison, writeAtomically } from '../../index.js';
-import { Progress, checkTarget, interruptible, note, print } from '../output.js';
+import { Progress, checkTarget, interruptible, note, print, watchSource } from '../output.js';
 import { addRecipeFlags, compareFlags, readRecipe, withFlagNames } from '../recipe-flags.js';
 import { htmlReport } from '../report/html.js';
 import { markdownTable, textTable } from '../report/table.js';
@@ -34,10 +34,7 @@ Nothing is ever chosen on the test split. With few seeds, methods within a devia
         for (const file of [options.html, options.json]) if (typeof file === 'string') await checkTarget(file);
         return compare(recipe, {
           signal,
-          onWarning: (warning) => {
-            progress.pause();
-            note(`warning: ${warning}`);
-          },
+          ...watchSource(progress),
           onCell: ({ method, shots, seed }, done, total) =>
             progress.update(done, total, `${method}, ${shots} shots, seed ${seed}`),
         });
