@@ -117,10 +117,10 @@ async function readChunk(
   path: string, dim: number, wanted: Set<string>, take: (key: string, row: Float32Array) => void,
 ): Promise<void> {
   const keys = await withFile(path, async (file, size) => {
-    const head = await readAt(file, 0, Math.min(size, headBytes), path);
-    const count = size < headBytes ? -1 : new DataView(head.buffer).getUint32(magic.length + 4, true);
-    const whole = magic.every((byte, i) => head[i] === byte)
-      && new DataView(head.buffer).getUint32(magic.length, true) === dim
+    if (size < headBytes) return undefined;
+    const head = await readAt(file, 0, headBytes, path);
+    const [width, count] = [0, 4].map((at) => new DataView(head.buffer).getUint32(magic.length + at, true)) as [number, number];
+    const whole = magic.every((byte, i) => head[i] === byte) && width === dim
       && size === headBytes + count * (keyBytes + 4 * dim) + keyBytes;
     return whole ? hexKeys(await readAt(file, headBytes, count * keyBytes, path)) : undefined;
   }).catch(gone);

@@ -1,8 +1,9 @@
 /** Pictures for a finished run: its backbone, found again and checked, and features by it. */
-import { basename } from 'node:path';
+import { existsSync } from 'node:fs';
 import { cacheFolder } from '../data/cache-folder.js';
 import { readDataset } from '../data/dataset.js';
 import type { Split } from '../data/feature-file.js';
+import { builtInModels } from '../hub/resolve.js';
 import type { Runtime } from '../runtime/session.js';
 import { ScionError, inputError, usageError } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
@@ -100,18 +101,18 @@ async function openChecked(
   path: string, info: RunInfo, options: RunOptions, cache: string | undefined,
 ): Promise<Backbone> {
   const { pictures } = info;
-  const model = options.model ?? (pictures && (basename(pictures.model.name) === pictures.model.name
-    ? pictures.model.name : pictures.model.path));
+  // a built-in model is found by its name wherever the package is installed
+  const own = pictures && (Object.hasOwn(builtInModels, pictures.model.name) ? pictures.model.name : pictures.model.path);
+  const model = options.model ?? own;
   if (model === undefined) {
     const known = info.features.model === undefined ? '' : ` (${info.features.model})`;
     throw usageError('--model', `missing: the run was trained on a feature file; name the backbone of its features${known}`);
   }
   const moved = 'name the place where it is now with --model';
-  const backbone = await open(options, model, cache).catch((error: unknown) => {
-    if (!(error instanceof ScionError) || options.model !== undefined || error.kind === 'interrupted') throw error;
-    const message = `the model of the run, ${model}, cannot be opened (${error.message}); ${moved}`;
-    throw new ScionError('input', [{ path, message }], { cause: error });
-  });
+  if (model === pictures?.model.path && !existsSync(model)) {
+    throw inputError(path, `the model that it was trained on is not at ${model} any more; ${moved}`);
+  }
+  const backbone = await open(options, model, cache);
   if (!pictures) return backbone;
   if (backbone.digest !== pictures.model.digest) {
     throw inputError(backbone.path, `is another model than the run was trained on (SHA-256 ${backbone.digest.slice(0, 12)}…, `

@@ -40,6 +40,9 @@ export function environment(): Record<string, string> {
   };
 }
 
+const uncalibrated =
+  'there are no validation rows: probabilities are not calibrated, and predict cannot say "none of these"';
+
 /**
  * Trains as the recipe says into the new folder `out`.
  * @throws ScionError before anything is written where recipe or features are wrong
@@ -56,7 +59,7 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
   const file = await recipeFeatures(resolved.recipe, { train: true, text: method.needsText }, options);
   if (file.pictures) resolved.recipe.model = file.pictures.model.name;
   const rows = prepareRows(file, resolved.recipe);
-  const warnings = [...file.notes, ...rows.warnings];
+  const warnings = [...file.notes, ...rows.warnings, ...(rows.pairs.length > 0 ? [] : [uncalibrated])];
   warnings.forEach((w) => options.onWarning?.(w));
   const info: RunInfo = {
     format: runFormat,
@@ -155,9 +158,6 @@ async function complete(
         file.test,
         { ...threadsOf(recipe), ...(chosen.calibration ? { temperature: chosen.calibration.temperature } : {}) },
       ));
-    if (!chosen.calibration) {
-      options.onWarning?.('there are no validation rows: probabilities are not calibrated, and "none of these" cannot be said');
-    }
     await folder.writeInfo({
       state: 'finished',
       result: {
