@@ -5,7 +5,7 @@ import { readDataset } from '../data/dataset.js';
 import type { Split } from '../data/feature-file.js';
 import { builtInModels } from '../hub/resolve.js';
 import type { Runtime } from '../runtime/session.js';
-import { ScionError, inputError, usageError } from '../util/errors.js';
+import { type ScionError, inputError, usageError } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
 import { type Backbone, type ImageEncoder, openImageEncoder } from './encode.js';
 import { type SourceOptions, hashPictures, open } from './pictures.js';
