@@ -197,6 +197,9 @@ export function runFromParts(
       thresholdOf(path, calibration, chosen?.reject); // said before the work
       const files = await listPictures(paths);
       const { features, paths: read } = await pictures.encode(files);
+      if (read.length === 0 && files.length > 0) {
+        throw inputError(files[0]!, `none of the ${files.length} pictures can be read; replace them`);
+      }
       const found = await run.predict(features, chosen);
       return found.map((prediction, i) => ({ path: read[i]!, ...prediction }));
     },

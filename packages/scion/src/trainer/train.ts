@@ -1,5 +1,6 @@
 /** Training into a run folder, from a recipe to a finished run; and going on with one that was stopped. */
 import { cpus } from 'node:os';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import type { FeatureMethod } from '../peft/index.js';
@@ -89,7 +90,10 @@ export async function resume(path: string, options: TrainOptions = {}): Promise<
   try {
     if (folder.info.state === 'finished') return await loadRun(path, options);
     const resolved = resolveRecipe(folder.info.recipe);
-    const { features } = folder.info;
+    const { features, pictures } = folder.info;
+    if (pictures && pictures.model.name === pictures.model.path && !existsSync(pictures.model.path)) {
+      throw inputError(path, `the model of its training is not at ${pictures.model.path} any more; put it back, or train again`);
+    }
     const file = await recipeFeatures(resolved.recipe, { train: true, text: resolved.method.needsText }, options);
     if (file.digest !== features.digest) {
       throw inputError(

@@ -181,6 +181,10 @@ describe('predict', () => {
       [/empty: has no pictures in or below it/, /no\.png: cannot read it: there is no such file/]);
     await refused(folder, 2, ['predict', run, 'a.png', '--features', 'b', '--top', '0', '--reject', '2'],
       [/--features: is given beside pictures/, /--top: 0/, /--reject: 2: expected the share/]);
+    for (const verb of ['eval', 'predict']) {
+      await refused(folder, 2, [verb, run, '--features', 'b', '--model', model, '--skip-bad'],
+        [/--model: is for pictures, not for a feature file/, /--skip-bad: is for pictures/]);
+    }
   });
 });
 
@@ -264,6 +268,8 @@ describe('pictures that cannot be read', () => {
     const found = await json<Predicted>(['predict', join(folder, 'bad run'), join(own, 'test'), '--skip-bad']);
     expect(found.predictions).toHaveLength(6);
     expect(found.left_out).toEqual([join(own, 'test/red/text.png')]);
+    await refused(folder, 1, ['predict', join(folder, 'bad run'), join(own, 'test/red/text.png'), '--skip-bad'],
+      [/text\.png: none of the 1 pictures can be read/]);
     await rm(join(own, 'test'), { recursive: true });
     await mkdir(join(own, 'test/red'), { recursive: true });
     await writeFile(join(own, 'test/red/text.png'), 'only words');
@@ -290,9 +296,9 @@ describe('the library', () => {
   test('goes on with a stopped training, unless a picture has changed since', async () => {
     const own = await makeData(join(folder, 'going on'), { train: 6, test: 2 });
     const recipe = { data: own, model, method: 'taskres', shots: 4, threads: 1, training: { epochs: 40, batch_size: 4 } };
-    const stopped = async (out: string): Promise<void> => {
+    const stopped = async (out: string, from = model): Promise<void> => {
       const stop = new AbortController();
-      await expect(train({ ...recipe, out }, { signal: stop.signal, onMetric: ({ step }) => { if (step === 20) stop.abort(); } }))
+      await expect(train({ ...recipe, model: from, out }, { signal: stop.signal, onMetric: ({ step }) => { if (step === 20) stop.abort(); } }))
         .rejects.toMatchObject({ kind: 'interrupted' });
     };
     const [whole, a, b] = ['whole', 'a', 'b'].map((name) => join(folder, name)) as [string, string, string];
@@ -303,6 +309,11 @@ describe('the library', () => {
     await stopped(b);
     await writeFile(join(own, 'train/red/0.png'), await picture(0, 1234));
     await expect(resume(b)).rejects.toThrow(/pictures, the words or the model have changed since the run began/);
+    const [moving, c] = [join(folder, 'its model'), join(folder, 'c')];
+    await cp(model, moving, { recursive: true });
+    await stopped(c, moving);
+    await rm(moving, { recursive: true });
+    await expect(resume(c)).rejects.toThrow(/the model of its training is not at .*its model any more; put it back/);
   });
 });
 

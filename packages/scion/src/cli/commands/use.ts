@@ -33,6 +33,7 @@ export function addUse(program: Command): void {
         issues.push({ path: '--data', message: 'is given beside --features; choose one' });
       }
       const reject = keepOf(options, issues);
+      ignored(options, issues);
       if (issues.length > 0) throw new ScionError('usage', issues);
       const left: string[] = [];
       await withRun(path, options, left, async (run) => {
@@ -58,6 +59,7 @@ export function addUse(program: Command): void {
         issues.push({ path: '--top', message: `${options.top}: expected a whole number from 1 on` });
       }
       const reject = keepOf(options, issues);
+      ignored(options, issues);
       const { features } = options;
       if (features === undefined && pictures.length === 0) {
         issues.push({ path: '--features', message: 'missing: name pictures, or the file with the features to predict' });
@@ -82,6 +84,14 @@ function shared(command: Command): Command {
     .option('--model <name|path>', 'the backbone, where it is not where it was in training')
     .option('--skip-bad', 'leave out pictures that cannot be read, instead of stopping')
     .option('--reject [share]', rejectHelp);
+}
+
+/** What means something for pictures only is refused where features are given. */
+function ignored({ features, model, skipBad }: Options, issues: Issue[]): void {
+  if (features === undefined) return;
+  for (const [path, value] of [['--model', model], ['--skip-bad', skipBad]] as const) {
+    if (value !== undefined) issues.push({ path, message: 'is for pictures, not for a feature file; leave it out' });
+  }
 }
 
 /** The share of known pictures to keep. */
