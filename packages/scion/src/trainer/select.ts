@@ -255,10 +255,18 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
         : await plainScore(options, config));
   let calibration: Calibration | undefined;
   if (options.calibrate && rows.pairs.length > 0) {
-    options.onPhase?.('calibration');
+    if (stopAfter !== undefined) options.onPhase?.('calibration');
     const pairs: Parameters<typeof calibrateHeldOut>[1][number][] = [];
     for (const [i, pair] of rows.pairs.entries()) {
-      const { values } = fold[i] ?? await onPair(config, pair);
+      // each fold kept the epoch that suits itself; what is calibrated is the training that ends where the final one does
+      const { values } = stopAfter === undefined ? fold[i] ?? await onPair(config, pair) : await fit({
+        ...shared,
+        module: module(config, pair.train),
+        train: pair.train,
+        training: training!,
+        stopAfter,
+        ...(options.signal ? { signal: options.signal } : {}),
+      });
       pairs.push({ val: pair.val, module: module(config, pair.train), values });
     }
     calibration = await calibrateHeldOut(runtime, pairs, threadsOf(recipe));

@@ -236,6 +236,14 @@ describe('calibration and "none of these"', () => {
     expect(text).toMatch(/calibration error .* uncalibrated\)\nkept \d+\.\d\d % of the rows/);
   });
 
+  test('cross-validation calibrates on every drawn picture, by its plain view', async () => {
+    await succeed(trained('folds', '--data', data, '--model', model, '--shots', '8', '--views', '2'));
+    const { result } = await infoOf('folds');
+    expect(result.calibration!.rows).toBe(24);
+    await succeed(trained('folds again', '--data', data, '--model', model, '--shots', '8', '--views', '2'));
+    expect((await infoOf('folds again')).result.calibration).toEqual(result.calibration);
+  });
+
   test('without validation rows probabilities stay as they are, and nothing can be rejected', async () => {
     await succeed(trained('plain', '--data', data, '--model', model, '--shots', '2', '--validation', 'none'));
     const { result, warnings } = await infoOf('plain');
