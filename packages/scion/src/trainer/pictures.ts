@@ -98,11 +98,11 @@ async function encode(
   try {
     const { text, logitScale } = await encodeTexts(shared, prompts);
     for (const name of splitNames) {
-      const images = dataset.splits[name]?.filter(({ path }) => !leftOut.has(path));
-      if (!images) continue;
+      const images = dataset.splits[name];
+      if (!images?.length) continue;
       splits[name] = await encodeSplit(images, name === 'train' ? views : 1, name);
       if (splits[name].labels.length === 0) {
-        throw inputError(data, `none of the ${dataset.splits[name]!.length} pictures of ${name} can be read; replace them`);
+        throw inputError(data, `none of the ${images.length} pictures of ${name} can be read; replace them`);
       }
     }
     if (leftOut.size > 0) onWarning?.(`${leftOut.size} pictures cannot be read and are left out`);
@@ -127,13 +127,15 @@ async function encode(
   async function encodeSplit(images: readonly LabelledImage[], count: number, what: string): Promise<Split> {
     const picture = (i: number, v: number): Picture => (
       { path: images[i]!.path, sha256: hashes.get(images[i]!.path)!, view: v });
-    const plain = await encoder.encode(images.map((_, i) => picture(i, 0)), {
+    const there = images.flatMap(({ path }, i) => (hashes.has(path) ? [i] : []));
+    const plain = await encoder.encode(there.map((i) => picture(i, 0)), {
       what: `${what} pictures`,
-      skipBad: skip ? (position, error) => bad(images[position]!.path, error) : undefined,
+      skipBad: skip ? (position, error) => bad(images[there[position]!]!.path, error) : undefined,
     });
-    const labels = plain.positions.map((i) => images[i]!.label);
+    const positions = plain.positions.map((row) => there[row]!);
+    const labels = positions.map((i) => images[i]!.label);
     if (count === 1) return { features: plain.features, labels: Int32Array.from(labels) };
-    const further = plain.positions.flatMap((i) => Array.from({ length: count - 1 }, (_, v) => picture(i, v + 1)));
+    const further = positions.flatMap((i) => Array.from({ length: count - 1 }, (_, v) => picture(i, v + 1)));
     const { features: { data: more } } = await encoder.encode(further, { what: `${what} views` });
     const rows = new Float32Array(plain.features.data.length + more.length);
     rows.set(plain.features.data);
