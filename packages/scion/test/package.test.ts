@@ -78,17 +78,18 @@ test('the library trains, loads and predicts', async () => {
 }, 120_000);
 
 test('pictures, with the built-in model of the installed package, which is said to be for pictograms', async () => {
-  const [built, fixture] = [join(folder, 'node_modules/scion-peft/models/picto'), join(repository, 'fixtures/clip/pictures')];
+  const built = join(folder, 'node_modules/scion-peft/models/picto');
+  const fixture = join(repository, 'fixtures/clip/pictures');
   // any model in its place shows that it is found
   if (!existsSync(built)) await cp(join(fixture, 'model'), built, { recursive: true });
-  const words = ['train', '--data', join(fixture, 'data'), '--method', 'zero-shot', '--shots', '1', '--out', 'pictures'];
-  await installed(words);
+  const data = join(fixture, 'data');
+  await installed(['train', '--data', data, '--method', 'zero-shot', '--shots', '1', '--out', 'pictures']);
   const info = JSON.parse(await readFile(join(folder, 'pictures/run.json'), 'utf8')) as {
     warnings: string[]; pictures: { model: { name: string } } };
   expect(info.pictures.model.name).toBe('picto');
-  expect(info.warnings.join()).toMatch(/the model is the built-in picto, for pictograms.*for photographs name the folder/);
-  const { predictions } = JSON.parse(await installed(['predict', 'pictures', join(fixture, 'data/test'), '--json'])) as {
-    predictions: unknown[] };
+  expect(info.warnings.join()).toMatch(/is the built-in picto, for pictograms.*for photographs name the folder/);
+  const said = await installed(['predict', 'pictures', join(data, 'test'), '--json']);
+  const { predictions } = JSON.parse(said) as { predictions: unknown[] };
   expect(predictions).toHaveLength(3);
 }, 120_000);
 

@@ -65,7 +65,8 @@ export const percent = (x: number): string => `${(100 * x).toFixed(2)} %`;
 
 /** The calibration error of what is reported, and that before calibration. */
 export const calibrationErrors = (ece: number, before: number | undefined): string =>
-  `calibration error ${percent(ece)}${before === undefined || before === ece ? '' : ` (${percent(before)} uncalibrated)`}`;
+  `calibration error ${percent(ece)}` +
+  (before === undefined || before === ece ? '' : ` (${percent(before)} uncalibrated)`);
 
 const visible = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
 

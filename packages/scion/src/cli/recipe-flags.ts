@@ -19,8 +19,12 @@ interface Flag {
 export const pictureFlags: Flag[] = [
   { flag: '--data <path>', path: 'data' },
   { flag: '--model <name|path>', path: 'model' },
-  { flag: '--template <text>', path: 'templates', kind: 'texts',
-    help: 'prompt with {} for the class name; may be given several times' },
+  {
+    flag: '--template <text>',
+    path: 'templates',
+    kind: 'texts',
+    help: 'prompt with {} for the class name; may be given several times',
+  },
   { flag: '--templates <set>', path: 'templates' },
   { flag: '--descriptions <file>', path: 'descriptions' },
   { flag: '--views <n>', path: 'views', kind: 'number' },
@@ -124,7 +128,10 @@ export async function readRecipe<T>(
 
 /** Puts what was given by flags into a recipe. */
 export function putFlags(
-  recipe: Record<string, unknown>, options: Record<string, unknown>, flags: readonly Flag[], issues: Issue[],
+  recipe: Record<string, unknown>,
+  options: Record<string, unknown>,
+  flags: readonly Flag[],
+  issues: Issue[],
 ): void {
   const by = new Map<string, string>();
   for (const { flag, path, kind } of flags) {
@@ -152,8 +159,8 @@ export async function withFlagNames<T>(
     throw new ScionError(
       error.kind,
       error.issues.map((issue) => {
-        const given = (f: Flag): boolean => f.kind === 'off' ? options[optionKey(f.flag)] === false
-          : options[optionKey(f.flag)] !== undefined;
+        const given = (f: Flag): boolean =>
+          f.kind === 'off' ? options[optionKey(f.flag)] === false : options[optionKey(f.flag)] !== undefined;
         const own = flags.filter((f) => f.path === issue.path);
         const flag = own.find(given) ?? (options.recipe === undefined ? own[0] : undefined);
         return flag ? { ...issue, path: flag.flag.split(' ')[0]! } : issue;

@@ -9,7 +9,9 @@ const root = await mkdtemp(join(tmpdir(), 'scion-features-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
 let folder: string;
 let count = 0;
-beforeEach(() => { folder = join(root, String(count++)); });
+beforeEach(() => {
+  folder = join(root, String(count++));
+});
 
 const key = (i: number): string => cacheKey('row', i);
 const row = (i: number): Float32Array => Float32Array.from([i, i / 3, -i]);

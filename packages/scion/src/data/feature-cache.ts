@@ -1,10 +1,10 @@
 /**
  * Features kept on the disk, found again by the content they were computed from. A folder holds the rows of one kind
- * (one backbone, one way of preprocessing); in it lie chunks, files that are written once and appear whole, by a rename.
- * So any number of processes may read and add at once, and one that is killed leaves nothing half written.
+ * (one backbone, one way of preprocessing); in it lie chunks, files that are written once and appear whole, by a
+ * rename. So any number of processes may read and add at once, and one that is killed leaves nothing half written.
  *
- * A chunk: `SCIONFC1`, d and n as 32-bit numbers, n keys of 32 bytes, n rows of d float32 numbers, and the SHA-256 of all
- * of it. A chunk that is cut short or altered is removed and its rows are computed again.
+ * A chunk: `SCIONFC1`, d and n as 32-bit numbers, n keys of 32 bytes, n rows of d float32 numbers, and the SHA-256 of
+ * all of it. A chunk that is cut short or altered is removed and its rows are computed again.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
@@ -91,7 +91,10 @@ export function openFeatureCache(folder: string, dim: number, options: CacheOpti
 async function chunks(folder: string): Promise<string[]> {
   const names = await readdir(folder).catch(() => [] as string[]);
   for (const name of names.filter((n) => n.endsWith('.tmp'))) {
-    const age = await stat(join(folder, name)).then((s) => Date.now() - s.mtimeMs, () => 0);
+    const age = await stat(join(folder, name)).then(
+      (s) => Date.now() - s.mtimeMs,
+      () => 0,
+    );
     if (age > draftHours * 3_600_000) await rm(join(folder, name), { force: true }).catch(() => undefined);
   }
   return names.filter((n) => n.endsWith('.features')).sort();
@@ -114,21 +117,29 @@ function encode(rows: readonly { key: string; row: Float32Array }[], dim: number
 
 /** Takes what is wanted from one chunk. Only a chunk that holds any of it is read to its end and checked. */
 async function readChunk(
-  path: string, dim: number, wanted: Set<string>, take: (key: string, row: Float32Array) => void,
+  path: string,
+  dim: number,
+  wanted: Set<string>,
+  take: (key: string, row: Float32Array) => void,
 ): Promise<void> {
   const keys = await withFile(path, async (file, size) => {
     if (size < headBytes) return undefined;
     const head = await readAt(file, 0, headBytes, path);
-    const [width, count] = [0, 4].map((at) => new DataView(head.buffer).getUint32(magic.length + at, true)) as [number, number];
-    const whole = magic.every((byte, i) => head[i] === byte) && width === dim
-      && size === headBytes + count * (keyBytes + 4 * dim) + keyBytes;
+    const [width, count] = [0, 4].map((at) => new DataView(head.buffer).getUint32(magic.length + at, true)) as [
+      number,
+      number,
+    ];
+    const whole =
+      magic.every((byte, i) => head[i] === byte) &&
+      width === dim &&
+      size === headBytes + count * (keyBytes + 4 * dim) + keyBytes;
     return whole ? hexKeys(await readAt(file, headBytes, count * keyBytes, path)) : undefined;
   }).catch(gone);
   if (keys === 'gone' || keys?.every((key) => !wanted.has(key))) return;
-  const bytes = keys && await readBytes(path).catch(gone);
+  const bytes = keys && (await readBytes(path).catch(gone));
   if (bytes === 'gone') return;
-  const sound = bytes && createHash('sha256').update(bytes.subarray(0, -keyBytes)).digest()
-    .equals(bytes.subarray(-keyBytes));
+  const sound =
+    bytes && createHash('sha256').update(bytes.subarray(0, -keyBytes)).digest().equals(bytes.subarray(-keyBytes));
   if (!sound) {
     await rm(path, { force: true }).catch(() => undefined);
     return;
@@ -148,5 +159,7 @@ function gone(error: unknown): 'gone' {
 
 function hexKeys(bytes: Uint8Array): string[] {
   const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return Array.from({ length: bytes.length / keyBytes }, (_, i) => all.toString('hex', i * keyBytes, (i + 1) * keyBytes));
+  return Array.from({ length: bytes.length / keyBytes }, (_, i) =>
+    all.toString('hex', i * keyBytes, (i + 1) * keyBytes),
+  );
 }

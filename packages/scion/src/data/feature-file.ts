@@ -1,8 +1,9 @@
 /**
  * Feature files: image and text features computed elsewhere, with labels and class names, as `--features FILE` takes
  * them. Either one .safetensors file with tensors `train.features` [N, d], `train.labels` [N], the same for `val` and
- * `test`, where there are views of pictures `train.pictures` [N], and `text.features` [K, d] or [K, templates, d], and with metadata `class_names` (a JSON list), `logit_scale`
- * and `model`; or a .json file that names .npy files beside it (see feature-source.ts).
+ * `test`, where there are views of pictures `train.pictures` [N], and `text.features` [K, d] or [K, templates, d], and
+ * with metadata `class_names` (a JSON list), `logit_scale` and `model`; or a .json file that names .npy files beside it
+ * (see feature-source.ts).
  */
 import { brief } from '../formats/json.js';
 import { writeSafetensors } from '../formats/safetensors-node.js';
@@ -229,7 +230,8 @@ function tensorsOf(
   }
   if (content.text) {
     const [k, templates, d] = content.text.shape as [number, number, number];
-    tensors.set('text.features', convert(templates === 1 ? tensor('float32', [k, d], content.text.data) : content.text));
+    const text = templates === 1 ? tensor('float32', [k, d], content.text.data) : content.text;
+    tensors.set('text.features', convert(text));
   }
   return tensors;
 }

@@ -50,8 +50,9 @@ export interface FewShot {
 }
 
 /**
- * Draws `min(shots, available)` pictures per class; each class has a random stream of its own, and more shots include the
- * fewer ones of the same seed. `strict` makes a class with too few rows an error; `where` names the labels in errors.
+ * Draws `min(shots, available)` pictures per class; each class has a random stream of its own, and more shots include
+ * the fewer ones of the same seed. `strict` makes a class with too few rows an error; `where` names the labels in
+ * errors.
  * @throws ScionError of kind `input` for a class without any row, of kind `usage` under `strict`
  */
 export function drawShots(

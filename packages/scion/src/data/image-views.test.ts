@@ -13,8 +13,12 @@ function coordinates(width: number, height: number): Pixels {
 const view = (image: Pixels, seed: number, flip: boolean, size = 32): Pixels =>
   randomView(image, size, size, 'bicubic', { random: Random.seeded(seed), flip });
 /** Where the corners of a view lie in the picture. */
-const corners = ({ data, width }: Pixels): { left: number; right: number; top: number; bottom: number } => (
-  { left: data[0]!, right: data[3 * (width - 1)]!, top: data[1]!, bottom: data[data.length - 2]! });
+const corners = ({ data, width }: Pixels): { left: number; right: number; top: number; bottom: number } => ({
+  left: data[0]!,
+  right: data[3 * (width - 1)]!,
+  top: data[1]!,
+  bottom: data[data.length - 2]!,
+});
 
 const seeds = Array.from({ length: 400 }, (_, i) => i);
 
@@ -26,8 +30,8 @@ describe('a random part', () => {
     for (const seed of seeds) {
       const { left, right, top, bottom } = corners(view(image, seed, false));
       // resizing moves the outermost centres inwards by half a pixel of the view
-      const [width, height] = [(right - left) * 32 / 31, (bottom - top) * 32 / 31];
-      areas.push(width * height / (240 * 200));
+      const [width, height] = [((right - left) * 32) / 31, ((bottom - top) * 32) / 31];
+      areas.push((width * height) / (240 * 200));
       middles.push((left + right) / 2 / 239);
       expect(width / height).toBeGreaterThan(0.75 * 0.85);
       expect(width / height).toBeLessThan(1.34 / 0.85);
@@ -44,10 +48,11 @@ describe('a random part', () => {
 
   test('is mirrored half of the time, or never', () => {
     const image = coordinates(240, 200);
-    const mirrored = (flip: boolean): number => seeds.filter((seed) => {
-      const { left, right } = corners(view(image, seed, flip));
-      return left > right;
-    }).length;
+    const mirrored = (flip: boolean): number =>
+      seeds.filter((seed) => {
+        const { left, right } = corners(view(image, seed, flip));
+        return left > right;
+      }).length;
     expect(mirrored(false)).toBe(0);
     expect(mirrored(true)).toBeGreaterThan(160);
     expect(mirrored(true)).toBeLessThan(240);
@@ -77,8 +82,9 @@ describe('a random part', () => {
     const { left, right } = corners(wide);
     expect(left).toBeGreaterThan(100);
     expect(right).toBeLessThan(150);
-    expect(view({ width: 1, height: 1, data: Uint8Array.of(1, 2, 3) }, 1, true, 4).data.subarray(0, 3))
-      .toEqual(Uint8Array.of(1, 2, 3));
+    expect(view({ width: 1, height: 1, data: Uint8Array.of(1, 2, 3) }, 1, true, 4).data.subarray(0, 3)).toEqual(
+      Uint8Array.of(1, 2, 3),
+    );
   });
 });
 
@@ -87,12 +93,14 @@ test('is resized as the part alone would be, to the bit', () => {
   const image = coordinates(12, 9);
   const got = view(image, 3, false, 8);
   const same: string[] = [];
-  for (let width = 1; width <= 12; width++) for (let height = 1; height <= 9; height++) {
-    for (let left = 0; left + width <= 12; left++) for (let top = 0; top + height <= 9; top++) {
-      const part = resample(image, 12, 9, 'bicubic', { left, top, width, height });
-      const whole = resample(part, 8, 8, 'bicubic', { left: 0, top: 0, width: 8, height: 8 });
-      if (Buffer.from(whole.data).equals(Buffer.from(got.data))) same.push(`${left} ${top} ${width} ${height}`);
+  for (let width = 1; width <= 12; width++)
+    for (let height = 1; height <= 9; height++) {
+      for (let left = 0; left + width <= 12; left++)
+        for (let top = 0; top + height <= 9; top++) {
+          const part = resample(image, 12, 9, 'bicubic', { left, top, width, height });
+          const whole = resample(part, 8, 8, 'bicubic', { left: 0, top: 0, width: 8, height: 8 });
+          if (Buffer.from(whole.data).equals(Buffer.from(got.data))) same.push(`${left} ${top} ${width} ${height}`);
+        }
     }
-  }
   expect(same).toHaveLength(1);
 });

@@ -1,4 +1,4 @@
-/** Further views of a picture, as CLIP's few-shot methods train on them: a random part of it, mirrored half of the time. */
+/** Further views of a picture, as few-shot methods train on them: a random part, mirrored half of the time. */
 import type { Random } from '../util/random.js';
 import { resample } from './image-resample.js';
 import type { Pixels, Region, Resample } from './image-resample.js';

@@ -15,7 +15,7 @@ export async function listPictures(paths: readonly string[]): Promise<string[]> 
   const found: string[] = [];
   for (const path of paths) {
     try {
-      found.push(...(await stat(path)).isDirectory() ? await below(path) : [path]);
+      found.push(...((await stat(path)).isDirectory() ? await below(path) : [path]));
     } catch (error) {
       issues.push(...systemError(path, 'read it', error).issues);
     }

@@ -15,7 +15,9 @@ const small = ['config.json', 'tokenizer.json', 'tokenizer_config.json'];
  * @param memory where the digests of files are remembered by path, size and time of change; nowhere where absent
  */
 export async function checkpointDigest(
-  { tensors }: CheckpointFiles, folder: string, memory: string | undefined,
+  { tensors }: CheckpointFiles,
+  folder: string,
+  memory: string | undefined,
 ): Promise<string> {
   const weights = [...new Set([...tensors.values()].map(({ path }) => path))];
   const hash = createHash('sha256');
@@ -34,7 +36,9 @@ async function remembered(file: string, memory: string | undefined): Promise<str
   const { size, mtimeMs } = await stat(path).catch((cause: unknown) => {
     throw systemError(file, 'read it', cause);
   });
-  const name = createHash('sha256').update(JSON.stringify([path, size, mtimeMs])).digest('hex');
+  const name = createHash('sha256')
+    .update(JSON.stringify([path, size, mtimeMs]))
+    .digest('hex');
   const note = join(memory, name);
   const known = await readFile(note, 'utf8').catch(() => '');
   if (/^[0-9a-f]{64}$/.test(known)) return known;

@@ -14,8 +14,10 @@ const fixture = fileURLToPath(new URL('../../../../fixtures/clip/pictures/model'
 describe('a model', () => {
   test('by the name of a built-in one', async () => {
     await cp(fixture, join(folder, 'models/picto'), { recursive: true });
-    expect(await resolveModel('picto', '--model', join(folder, 'models')))
-      .toEqual({ name: 'picto', path: join(folder, 'models/picto') });
+    expect(await resolveModel('picto', '--model', join(folder, 'models'))).toEqual({
+      name: 'picto',
+      path: join(folder, 'models/picto'),
+    });
   });
 
   test('by its path, a folder or a file', async () => {
@@ -24,21 +26,29 @@ describe('a model', () => {
     }
   });
 
-  test.each(['openai/clip-vit-base-patch32', 'clip', 'toString'])('%s is neither: the built-in ones are listed', async (name) => {
-    await expect(resolveModel(name, '--model', folder)).rejects.toMatchObject({
-      kind: 'usage',
-      message: expect.stringMatching(/^--model: .* no built-in model; built-in: picto \(for pictograms.*CLIP checkpoint/) as string,
-    });
-  });
+  test.each(['openai/clip-vit-base-patch32', 'clip', 'toString'])(
+    '%s is neither: the built-in ones are listed',
+    async (name) => {
+      await expect(resolveModel(name, '--model', folder)).rejects.toMatchObject({
+        kind: 'usage',
+        message: expect.stringMatching(
+          /^--model: .* no built-in model; built-in: picto \(for pictograms.*CLIP checkpoint/,
+        ) as string,
+      });
+    },
+  );
 
   test('a built-in one that is missing from the package is said to be', async () => {
     await mkdir(join(folder, 'none'));
-    await expect(resolveModel('picto', 'model', join(folder, 'none'))).rejects.toThrow(/^model: picto: this built-in model is not in/);
+    await expect(resolveModel('picto', 'model', join(folder, 'none'))).rejects.toThrow(
+      /^model: picto: this built-in model is not in/,
+    );
   });
 });
 
 describe('the digest', () => {
-  const digest = async (at: string, memory?: string): Promise<string> => checkpointDigest(await readCheckpoint(at), at, memory);
+  const digest = async (at: string, memory?: string): Promise<string> =>
+    checkpointDigest(await readCheckpoint(at), at, memory);
   const copy = async (name: string): Promise<string> => {
     await cp(fixture, join(folder, name), { recursive: true });
     return join(folder, name);

@@ -41,7 +41,9 @@ export async function resolveModel(model: string, where = '--model', root = pack
   return { name: resolve(model), path: resolve(model) };
 }
 
-const names = Object.entries(builtInModels).map(([name, what]) => `${name} (${what})`).join(', ');
+const names = Object.entries(builtInModels)
+  .map(([name, what]) => `${name} (${what})`)
+  .join(', ');
 const otherwise =
   `built-in: ${names}; or give the folder of a CLIP checkpoint, such as a download of openai/clip-vit-base-patch32, ` +
   'since Scion downloads none';

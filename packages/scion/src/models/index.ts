@@ -33,7 +33,8 @@ export function loadBackbone(checkpoint: Checkpoint): Backbone {
   const type = (config as { model_type?: unknown } | null | undefined)?.model_type;
   if (typeof type === 'string' && Object.hasOwn(loaders, type)) return loaders[type]!(checkpoint);
   if (isOpenAi(tensors)) return loadClip(checkpoint);
-  const known = `supported are ${Object.keys(loaders).join(', ')}, and OpenAI's own CLIP archives without a config.json`;
+  const names = Object.keys(loaders).join(', ');
+  const known = `supported are ${names}, and OpenAI's own CLIP archives without a config.json`;
   throw inputError(
     `${path}/config.json`,
     config === undefined

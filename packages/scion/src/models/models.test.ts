@@ -8,7 +8,9 @@ const fixtures = fileURLToPath(new URL('../../../../fixtures/clip/', import.meta
 
 describe('the table of backbones', () => {
   test.each([
-    ['pictures/model', 16, 24], ['quick-gelu', undefined, undefined], ['openai-vit', undefined, undefined],
+    ['pictures/model', 16, 24],
+    ['quick-gelu', undefined, undefined],
+    ['openai-vit', undefined, undefined],
     ['openai-resnet', undefined, undefined],
   ])('%s is loaded', async (name, size, length) => {
     const checkpoint = await readCheckpoint(join(fixtures, name));

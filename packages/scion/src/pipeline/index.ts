@@ -12,9 +12,8 @@ import { openBackbone } from './backbone.js';
  * Trains as the recipe says into the new folder `out`, on a feature file or on pictures.
  * @throws ScionError before anything is written where recipe, features, pictures or model are wrong
  */
-export const train = (
-  recipe: RecipeInput & { out: string }, options?: training.TrainOptions,
-): Promise<running.Run> => training.train(recipe, { openBackbone, ...options });
+export const train = (recipe: RecipeInput & { out: string }, options?: training.TrainOptions): Promise<running.Run> =>
+  training.train(recipe, { openBackbone, ...options });
 
 /** Goes on with a run that was stopped or killed. The features, or pictures and model, must be there unchanged. */
 export const resume = (path: string, options?: training.TrainOptions): Promise<running.Run> =>
@@ -26,12 +25,14 @@ export const loadRun = (path: string, options?: RunOptions): Promise<running.Run
 
 /** Trains and tests every method × shots × seed. @throws ScionError with all that is wrong, before anything starts */
 export const compare = (
-  input: ComparisonInput, options?: comparing.CompareOptions,
+  input: ComparisonInput,
+  options?: comparing.CompareOptions,
 ): Promise<comparing.ComparisonResult> => comparing.compare(input, { openBackbone, ...options });
 
 /** The same program that `train` would run. */
 export const describeRecipe = (
-  input: RecipeInput, options?: encoding.SourceOptions,
+  input: RecipeInput,
+  options?: encoding.SourceOptions,
 ): Promise<describing.ProgramDescription> => describing.describeRecipe(input, { openBackbone, ...options });
 
 /**
@@ -39,5 +40,6 @@ export const describeRecipe = (
  * @throws ScionError: wrong words, data or model, or a picture that cannot be read unless `skip_bad` is set
  */
 export const encodePictures = (
-  input: Parameters<typeof encoding.encodePictures>[0], options?: Parameters<typeof encoding.encodePictures>[1],
+  input: Parameters<typeof encoding.encodePictures>[0],
+  options?: Parameters<typeof encoding.encodePictures>[1],
 ): Promise<encoding.EncodedPictures> => encoding.encodePictures(input, { openBackbone, ...options });

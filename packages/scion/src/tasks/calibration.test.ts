@@ -13,7 +13,10 @@ function sample(rows: number, temperature: number, seed = 1): { logits: Float32A
     for (let k = 0; k < classes; k++) own[k] = 2 * random.normal() * temperature;
     const p = probabilities(scaled(own, temperature));
     let u = random.uniform();
-    return Math.max(0, p.findIndex((x) => (u -= x) < 0));
+    return Math.max(
+      0,
+      p.findIndex((x) => (u -= x) < 0),
+    );
   });
   return { logits, labels };
 }

@@ -23,8 +23,8 @@ const gridSteps = 60;
 
 /**
  * The temperature with the least cross entropy on rows that were not trained on (Guo et al., "On calibration of modern
- * neural networks", ICML 2017), with a normal prior of deviation 1 on ln T that weighs as much as about one row: few rows
- * that are all classified rightly would otherwise ask for T = 0.
+ * neural networks", ICML 2017), with a normal prior of deviation 1 on ln T that weighs about as much as one row: few
+ * rows that are all classified rightly would otherwise ask for T = 0.
  * @param logits [N, K], row after row
  */
 export function fitTemperature(logits: Float32Array, labels: Int32Array, classes: number): number {
@@ -41,7 +41,7 @@ export function fitTemperature(logits: Float32Array, labels: Int32Array, classes
     return sum;
   };
   // the cost may have two valleys: a grid finds the deeper one, golden sections its bottom
-  const at = (i: number): number => widest * (2 * i / gridSteps - 1);
+  const at = (i: number): number => widest * ((2 * i) / gridSteps - 1);
   let best = 0;
   let least = Infinity;
   for (let i = 0; i <= gridSteps; i++) {
@@ -62,7 +62,8 @@ export function fitTemperature(logits: Float32Array, labels: Int32Array, classes
 export function calibrate(logits: Float32Array, labels: Int32Array, classes: number): Calibration {
   const temperature = fitTemperature(logits, labels, classes);
   const sorted = Array.from(labels.keys(), (row) =>
-    confidenceOf(probabilities(scaled(logits.subarray(row * classes, (row + 1) * classes), temperature)))).sort((a, b) => a - b);
+    confidenceOf(probabilities(scaled(logits.subarray(row * classes, (row + 1) * classes), temperature))),
+  ).sort((a, b) => a - b);
   const confidence = Array.from({ length: 101 }, (_, i) => quantile(sorted, i / 100));
   return { temperature, confidence, rows: labels.length };
 }

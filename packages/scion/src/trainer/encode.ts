@@ -37,12 +37,15 @@ export interface Backbone {
 }
 
 /** Finds and opens a model; handed in, since no part of the training knows any model. */
-export type OpenBackbone = (model: string, options?: {
-  /** The flag or key that the model was given by, for messages. */
-  where?: string;
-  /** The cache, where there is one. */
-  cache?: string;
-}) => Promise<Backbone>;
+export type OpenBackbone = (
+  model: string,
+  options?: {
+    /** The flag or key that the model was given by, for messages. */
+    where?: string;
+    /** The cache, where there is one. */
+    cache?: string;
+  },
+) => Promise<Backbone>;
 
 export interface EncodeOptions {
   runtime: Runtime;
@@ -86,17 +89,34 @@ export interface ImageEncoder {
 
 /** An encoder of pictures. The model is loaded for the first picture that is not in the cache. */
 export function openImageEncoder(options: EncodeOptions, views: ViewSettings = { seed: 1, flip: true }): ImageEncoder {
-  const { backbone: { encoder, processor, digest }, cache: folder, batchSize = 16, onProgress } = options;
+  const {
+    backbone: { encoder, processor, digest },
+    cache: folder,
+    batchSize = 16,
+    onProgress,
+  } = options;
   const shape = [batchSize, 3, processor.height, processor.width];
   const { open, dim, release } = tower(options, (graph) =>
-    encoder.imageFeatures(graph.input('images', 'float32', shape)));
-  const cache = folder === undefined ? undefined
-    : openFeatureCache(join(folder, 'features', cacheKey('images', digest, JSON.stringify(processor.settings))), dim, options);
+    encoder.imageFeatures(graph.input('images', 'float32', shape)),
+  );
+  const cache =
+    folder === undefined
+      ? undefined
+      : openFeatureCache(
+          join(folder, 'features', cacheKey('images', digest, JSON.stringify(processor.settings))),
+          dim,
+          options,
+        );
   const keyOf = ({ sha256, view }: Picture): string =>
-    (view === 0 ? sha256 : cacheKey(sha256, 'view', view, views.seed, views.flip));
-  const sourceOf = ({ path, sha256, view }: Picture): ImageSource => (view === 0 ? { path, sha256 } : {
-    path, sha256, view: { random: Random.seeded(views.seed).child('view', sha256, view), flip: views.flip },
-  });
+    view === 0 ? sha256 : cacheKey(sha256, 'view', view, views.seed, views.flip);
+  const sourceOf = ({ path, sha256, view }: Picture): ImageSource =>
+    view === 0
+      ? { path, sha256 }
+      : {
+          path,
+          sha256,
+          view: { random: Random.seeded(views.seed).child('view', sha256, view), flip: views.flip },
+        };
 
   return {
     dim,
@@ -117,12 +137,14 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
       onProgress?.(done, pictures.length, what);
       const keys = [...missing.keys()];
       const sources = keys.map((key) => sourceOf(pictures[places.get(key)![0]!]!));
-      const skip = skipBad && ((position: number, error: ScionError): void => {
-        for (const at of places.get(keys[position]!)!) {
-          bad.add(at);
-          skipBad(at, error);
-        }
-      });
+      const skip =
+        skipBad &&
+        ((position: number, error: ScionError): void => {
+          for (const at of places.get(keys[position]!)!) {
+            bad.add(at);
+            skipBad(at, error);
+          }
+        });
       let running: Promise<void> = Promise.resolve();
       try {
         for await (const batch of loadImages(sources, processor, { batchSize, ...(skip && { skipBad: skip }) })) {
@@ -164,12 +186,20 @@ export async function encodeTexts(
   options: EncodeOptions,
   prompts: readonly (readonly string[])[],
 ): Promise<{ text: Tensor<'float32'>; logitScale: number }> {
-  const { backbone: { encoder, tokenizer, digest }, cache: folder, batchSize = 16, onProgress } = options;
+  const {
+    backbone: { encoder, tokenizer, digest },
+    cache: folder,
+    batchSize = 16,
+    onProgress,
+  } = options;
   const { textLength: length } = encoder;
   const { open, dim, release } = tower(options, (graph) =>
-    encoder.textFeatures(graph.input('ids', 'int64', [batchSize, length])));
-  const cache = folder === undefined ? undefined
-    : openFeatureCache(join(folder, 'features', cacheKey('texts', digest)), dim, options);
+    encoder.textFeatures(graph.input('ids', 'int64', [batchSize, length])),
+  );
+  const cache =
+    folder === undefined
+      ? undefined
+      : openFeatureCache(join(folder, 'features', cacheKey('texts', digest)), dim, options);
   const rows = new Map<string, Float32Array>();
   const texts = new Map(prompts.flat().map((text) => [cacheKey(text), text]));
   try {
@@ -206,7 +236,11 @@ function mean(rows: readonly Float32Array[]): Float32Array {
 }
 
 async function logitScaleOf({ runtime, backbone }: EncodeOptions): Promise<number> {
-  const session = await openProgram(runtime, compileInference((g) => ({ scale: backbone.encoder.scale(g) })), {});
+  const session = await openProgram(
+    runtime,
+    compileInference((g) => ({ scale: backbone.encoder.scale(g) })),
+    {},
+  );
   try {
     return Number((await session.run({})).scale!.data[0]);
   } finally {
@@ -215,8 +249,13 @@ async function logitScaleOf({ runtime, backbone }: EncodeOptions): Promise<numbe
 }
 
 /** One tower of the model, compiled; `open` loads it at the first call. */
-function tower({ runtime, threads }: EncodeOptions, build: (graph: Graph) => Value): {
-  dim: number; open: () => Promise<Session>; release: () => Promise<void>;
+function tower(
+  { runtime, threads }: EncodeOptions,
+  build: (graph: Graph) => Value,
+): {
+  dim: number;
+  open: () => Promise<Session>;
+  release: () => Promise<void>;
 } {
   let dim = 0;
   const program: Program = compileInference((graph) => {

@@ -4,7 +4,12 @@ import { resolve } from 'node:path';
 import { cacheFolder } from '../data/cache-folder.js';
 import { type ImageDataset, type LabelledImage, readDataset, splitNames } from '../data/dataset.js';
 import {
-  type FeatureContent, type FeatureFile, type Need, type Split, asFeatureFile, readFeatureFile,
+  type FeatureContent,
+  type FeatureFile,
+  type Need,
+  type Split,
+  asFeatureFile,
+  readFeatureFile,
 } from '../data/feature-file.js';
 import { ahead, settled } from '../data/image-loader.js';
 import { makePrompts, readDescriptions, templateSets } from '../data/prompts.js';
@@ -13,7 +18,14 @@ import { builtInModels, defaultModel } from '../hub/resolve.js';
 import { nodeRuntime } from '../runtime/node.js';
 import { ScionError, assert, inputError } from '../util/errors.js';
 import { float32 } from '../util/tensor.js';
-import { type Backbone, type EncodeOptions, type OpenBackbone, type Picture, encodeTexts, openImageEncoder } from './encode.js';
+import {
+  type Backbone,
+  type EncodeOptions,
+  type OpenBackbone,
+  type Picture,
+  encodeTexts,
+  openImageEncoder,
+} from './encode.js';
 import { type PictureInput, type RecipeSource, pictureDefaults, pictureIssues } from './recipe-source.js';
 import type { RunInfo } from './run-info.js';
 
@@ -41,7 +53,9 @@ export interface EncodedPictures {
 
 /** The features that a recipe asks for, by `features` or by `data`. `notes` has the warnings about pictures too. */
 export async function recipeFeatures(
-  recipe: RecipeSource & { threads?: number | undefined }, need: Need, options: SourceOptions = {},
+  recipe: RecipeSource & { threads?: number | undefined },
+  need: Need,
+  options: SourceOptions = {},
 ): Promise<RecipeFeatures> {
   if (recipe.data === undefined) return readFeatureFile(recipe.features!, need);
   const notes: string[] = [];
@@ -57,7 +71,8 @@ export async function recipeFeatures(
  * @throws ScionError: wrong words, data or model, or a picture that cannot be read unless `skip_bad` is set
  */
 export async function encodePictures(
-  input: PictureInput, options: SourceOptions & { threads?: number | undefined; batchSize?: number } = {},
+  input: PictureInput,
+  options: SourceOptions & { threads?: number | undefined; batchSize?: number } = {},
 ): Promise<EncodedPictures> {
   const issues = pictureIssues(input);
   if (issues.length > 0) throw new ScionError('usage', issues);
@@ -65,21 +80,29 @@ export async function encodePictures(
 }
 
 async function encode(
-  recipe: Omit<RecipeSource, 'features'> & { data: string; threads?: number | undefined }, need: Need,
+  recipe: Omit<RecipeSource, 'features'> & { data: string; threads?: number | undefined },
+  need: Need,
   options: SourceOptions & { batchSize?: number },
 ): Promise<EncodedPictures> {
-  const { data, model = defaultModel, views = pictureDefaults.views, skip_bad: skip = pictureDefaults.skip_bad } = recipe;
+  const {
+    data,
+    model = defaultModel,
+    views = pictureDefaults.views,
+    skip_bad: skip = pictureDefaults.skip_bad,
+  } = recipe;
   const view = { seed: recipe.view_seed ?? pictureDefaults.view_seed, flip: recipe.flip ?? pictureDefaults.flip };
   const { onWarning, signal } = options;
-  const cache = recipe.cache ?? pictureDefaults.cache ? cacheFolder() : undefined;
+  const cache = (recipe.cache ?? pictureDefaults.cache) ? cacheFolder() : undefined;
   const dataset = await readDataset(data);
   dataset.warnings.forEach((warning) => onWarning?.(warning));
   checkSplits(data, dataset, need);
   const prompts = await promptsOf(recipe, dataset.classNames);
   const backbone = await open(options, model, cache);
   if (recipe.model === undefined) {
-    onWarning?.(`the model is the built-in ${model}, ${builtInModels[model]}; for photographs name the folder of a CLIP `
-      + 'checkpoint with --model, such as a download of openai/clip-vit-base-patch32');
+    onWarning?.(
+      `the model is the built-in ${model}, ${builtInModels[model]}; for photographs name the folder of a CLIP ` +
+        'checkpoint with --model, such as a download of openai/clip-vit-base-patch32',
+    );
   }
   const leftOut = new Set<string>();
   const bad = (path: string, error: ScionError): void => {
@@ -90,7 +113,13 @@ async function encode(
   const hashes = await hashed(dataset, bad);
   const runtime = nodeRuntime();
   const shared: EncodeOptions = {
-    runtime, backbone, cache, threads: recipe.threads, signal, onWarning, onProgress: options.onEncode,
+    runtime,
+    backbone,
+    cache,
+    threads: recipe.threads,
+    signal,
+    onWarning,
+    onProgress: options.onEncode,
     ...(options.batchSize === undefined ? {} : { batchSize: options.batchSize }),
   };
   const encoder = openImageEncoder(shared, view);
@@ -111,11 +140,16 @@ async function encode(
       data: resolve(data),
       model: { name: backbone.name, path: backbone.path, digest: backbone.digest },
       preprocessing: { ...backbone.processor.settings },
-      prompts, views, view_seed: view.seed, flip: view.flip, left_out: [...leftOut],
+      prompts,
+      views,
+      view_seed: view.seed,
+      flip: view.flip,
+      left_out: [...leftOut],
     };
     const { data: _, ...decisive } = pictures;
     const rows = splitNames.map((name) =>
-      dataset.splits[name]?.map(({ path, label }) => [hashes.get(path) ?? '', label, leftOut.has(path)]));
+      dataset.splits[name]?.map(({ path, label }) => [hashes.get(path) ?? '', label, leftOut.has(path)]),
+    );
     const all = { ...decisive, model: backbone.digest, left_out: undefined, classes: dataset.classNames, rows };
     return { content, digest: createHash('sha256').update(JSON.stringify(all)).digest('hex'), pictures };
   } finally {
@@ -125,18 +159,26 @@ async function encode(
 
   /** Plain views first, in the order of the data, then the others: picture by picture. */
   async function encodeSplit(images: readonly LabelledImage[], count: number, what: string): Promise<Split> {
-    const picture = (i: number, v: number): Picture => (
-      { path: images[i]!.path, sha256: hashes.get(images[i]!.path)!, view: v });
-    const there = images.flatMap(({ path }, i) => (hashes.has(path) ? [i] : []));
-    const plain = await encoder.encode(there.map((i) => picture(i, 0)), {
-      what: `${what} pictures`,
-      skipBad: skip ? (position, error) => bad(images[there[position]!]!.path, error) : undefined,
+    const picture = (i: number, v: number): Picture => ({
+      path: images[i]!.path,
+      sha256: hashes.get(images[i]!.path)!,
+      view: v,
     });
+    const there = images.flatMap(({ path }, i) => (hashes.has(path) ? [i] : []));
+    const plain = await encoder.encode(
+      there.map((i) => picture(i, 0)),
+      {
+        what: `${what} pictures`,
+        skipBad: skip ? (position, error) => bad(images[there[position]!]!.path, error) : undefined,
+      },
+    );
     const positions = plain.positions.map((row) => there[row]!);
     const labels = positions.map((i) => images[i]!.label);
     if (count === 1) return { features: plain.features, labels: Int32Array.from(labels) };
     const further = positions.flatMap((i) => Array.from({ length: count - 1 }, (_, v) => picture(i, v + 1)));
-    const { features: { data: more } } = await encoder.encode(further, { what: `${what} views` });
+    const {
+      features: { data: more },
+    } = await encoder.encode(further, { what: `${what} views` });
     const rows = new Float32Array(plain.features.data.length + more.length);
     rows.set(plain.features.data);
     rows.set(more, plain.features.data.length);
@@ -150,9 +192,7 @@ async function encode(
 }
 
 /** Opens a model with the function that was handed in. */
-export function open(
-  { openBackbone }: SourceOptions, model: string, cache: string | undefined,
-): Promise<Backbone> {
+export function open({ openBackbone }: SourceOptions, model: string, cache: string | undefined): Promise<Backbone> {
   assert(openBackbone, 'no way to open a model was handed in');
   return openBackbone(model, cache === undefined ? {} : { cache });
 }
@@ -160,13 +200,21 @@ export function open(
 function checkSplits(data: string, { splits }: ImageDataset, need: Need): void {
   const missing = splitNames.filter((name) => need[name] && !splits[name]?.length);
   if (missing.length === 0) return;
-  throw new ScionError('input', missing.map((name) => ({
-    path: data,
-    message: `has no ${name} pictures, which are needed here; put them below ${name}/, or say "${name}" in the manifest`,
-  })));
+  throw new ScionError(
+    'input',
+    missing.map((name) => ({
+      path: data,
+      message:
+        `has no ${name} pictures, which are needed here; put them below ${name}/, ` +
+        `or say "${name}" in the manifest`,
+    })),
+  );
 }
 
-async function promptsOf({ templates, descriptions }: RecipeSource, classNames: readonly string[]): Promise<string[][]> {
+async function promptsOf(
+  { templates, descriptions }: RecipeSource,
+  classNames: readonly string[],
+): Promise<string[][]> {
   const texts = descriptions === undefined ? undefined : await readDescriptions(descriptions);
   const used = typeof templates === 'string' ? templateSets[templates] : templates;
   return makePrompts(classNames, {
@@ -180,7 +228,8 @@ const hashesInFlight = 8;
 
 /** The SHA-256 of each picture's content, by path. */
 export async function hashPictures(
-  paths: readonly string[], bad: (path: string, error: ScionError) => void,
+  paths: readonly string[],
+  bad: (path: string, error: ScionError) => void,
 ): Promise<Map<string, string>> {
   const hashes = new Map<string, string>();
   let at = 0;
@@ -192,7 +241,10 @@ export async function hashPictures(
   return hashes;
 }
 
-function hashed({ splits }: ImageDataset, bad: (path: string, error: ScionError) => void): Promise<Map<string, string>> {
+function hashed(
+  { splits }: ImageDataset,
+  bad: (path: string, error: ScionError) => void,
+): Promise<Map<string, string>> {
   const paths = splitNames.flatMap((name) => splits[name]?.map(({ path }) => path) ?? []);
   return hashPictures([...new Set(paths)], bad);
 }

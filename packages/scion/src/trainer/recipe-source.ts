@@ -14,9 +14,20 @@ const ofPictures = {
   model: z.string().min(1).optional().describe('built-in model, or folder of a CLIP checkpoint (default picto)'),
   templates: templates.optional().describe(`a set of prompts: ${sets.join(' or ')} (default photo)`),
   descriptions: z.string().min(1).optional().describe('JSON with texts by class, as further prompts'),
-  views: z.number().int().min(1).max(1000).optional()
+  views: z
+    .number()
+    .int()
+    .min(1)
+    .max(1000)
+    .optional()
     .describe('of each training picture: the plain one and random parts of it (default 1)'),
-  view_seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional().describe('of the random views (default 1)'),
+  view_seed: z
+    .number()
+    .int()
+    .min(0)
+    .max(Number.MAX_SAFE_INTEGER)
+    .optional()
+    .describe('of the random views (default 1)'),
   flip: z.boolean().optional().describe('whether half of the random views are mirrored (default true)'),
   skip_bad: z.boolean().optional().describe('leave out pictures that cannot be read, instead of stopping'),
   cache: z.boolean().optional().describe('whether features are kept for the next time (default true)'),
@@ -41,7 +52,8 @@ export function sourceIssues(input: unknown): Issue[] {
   if (!given.has('features')) {
     return [{ path: 'features', message: 'missing: name a feature file here, or pictures with --data' }];
   }
-  return Object.keys(ofPictures).filter((key) => given.has(key))
+  return Object.keys(ofPictures)
+    .filter((key) => given.has(key))
     .map((path) => ({ path, message: 'is for pictures (--data), not for a feature file; leave it out' }));
 }
 

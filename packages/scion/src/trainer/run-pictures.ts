@@ -29,18 +29,23 @@ export interface RunPictures {
 }
 
 /** The backbone is opened by the first picture. */
-export function openRunPictures(
-  path: string, info: RunInfo, runtime: () => Runtime, options: RunOptions,
-): RunPictures {
+export function openRunPictures(path: string, info: RunInfo, runtime: () => Runtime, options: RunOptions): RunPictures {
   const folder = options.cache === false || info.recipe['cache'] === false ? undefined : cacheFolder();
   const made = new Map<boolean, Promise<ImageEncoder>>();
   const encoderOf = (cached: boolean): Promise<ImageEncoder> => {
     const before = made.get(cached);
     if (before) return before;
-    const opened = openChecked(path, info, options, folder).then((backbone) => openImageEncoder({
-      runtime: runtime(), backbone, cache: cached ? folder : undefined, signal: options.signal,
-      threads: info.recipe['threads'] as number | undefined, onProgress: options.onEncode, onWarning: options.onWarning,
-    }));
+    const opened = openChecked(path, info, options, folder).then((backbone) =>
+      openImageEncoder({
+        runtime: runtime(),
+        backbone,
+        cache: cached ? folder : undefined,
+        signal: options.signal,
+        threads: info.recipe['threads'] as number | undefined,
+        onProgress: options.onEncode,
+        onWarning: options.onWarning,
+      }),
+    );
     made.set(cached, opened);
     opened.catch(() => made.delete(cached)); // a model that is put back is found by the next call
     return opened;
@@ -52,8 +57,11 @@ export function openRunPictures(
     };
     const encoder = await encoderOf(cached);
     if (encoder.dim !== info.dim) {
-      throw inputError(path, `takes features of ${info.dim} numbers, the model makes ${encoder.dim}; `
-        + 'use the backbone that the run was trained on');
+      throw inputError(
+        path,
+        `takes features of ${info.dim} numbers, the model makes ${encoder.dim}; ` +
+          'use the backbone that the run was trained on',
+      );
     }
     const hashes = await hashPictures([...new Set(paths)], bad);
     const there = paths.flatMap((file, at) => (hashes.has(file) ? [{ file, at }] : []));
@@ -80,14 +88,24 @@ export function openRunPictures(
       const numbers = classNames.map((name) => info.class_names.indexOf(name));
       const unknown = [...new Set(splits.test.map(({ label }) => label))].filter((label) => numbers[label]! < 0);
       if (unknown.length > 0) {
-        throw inputError(data, `its classes ${unknown.slice(0, 3).map((k) => JSON.stringify(classNames[k])).join(', ')}`
-          + `${unknown.length > 3 ? ', …' : ''} are not those of the run (${info.class_names.length}: `
-          + `${info.class_names.slice(0, 3).join(', ')}, …); rename or remove them`);
+        throw inputError(
+          data,
+          `its classes ${unknown
+            .slice(0, 3)
+            .map((k) => JSON.stringify(classNames[k]))
+            .join(', ')}` +
+            `${unknown.length > 3 ? ', …' : ''} are not those of the run (${info.class_names.length}: ` +
+            `${info.class_names.slice(0, 3).join(', ')}, …); rename or remove them`,
+        );
       }
-      const { features, positions } = await encode(splits.test.map((image) => image.path), true);
+      const { features, positions } = await encode(
+        splits.test.map((image) => image.path),
+        true,
+      );
       if (positions.length === 0) throw inputError(data, 'none of its test pictures can be read; replace them');
       return {
-        path: data, split: { features, labels: Int32Array.from(positions, (i) => numbers[splits.test![i]!.label]!) },
+        path: data,
+        split: { features, labels: Int32Array.from(positions, (i) => numbers[splits.test![i]!.label]!) },
       };
     },
     async release() {
@@ -98,15 +116,22 @@ export function openRunPictures(
 
 /** @throws ScionError where the model is not the one that the run was trained on */
 async function openChecked(
-  path: string, info: RunInfo, options: RunOptions, cache: string | undefined,
+  path: string,
+  info: RunInfo,
+  options: RunOptions,
+  cache: string | undefined,
 ): Promise<Backbone> {
   const { pictures } = info;
   // a built-in model is found by its name wherever the package is installed
-  const own = pictures && (Object.hasOwn(builtInModels, pictures.model.name) ? pictures.model.name : pictures.model.path);
+  const own =
+    pictures && (Object.hasOwn(builtInModels, pictures.model.name) ? pictures.model.name : pictures.model.path);
   const model = options.model ?? own;
   if (model === undefined) {
     const known = info.features.model === undefined ? '' : ` (${info.features.model})`;
-    throw usageError('--model', `missing: the run was trained on a feature file; name the backbone of its features${known}`);
+    throw usageError(
+      '--model',
+      `missing: the run was trained on a feature file; name the backbone of its features${known}`,
+    );
   }
   const moved = 'name the place where it is now with --model';
   if (model === pictures?.model.path && !existsSync(model)) {
@@ -115,12 +140,18 @@ async function openChecked(
   const backbone = await open(options, model, cache);
   if (!pictures) return backbone;
   if (backbone.digest !== pictures.model.digest) {
-    throw inputError(backbone.path, `is another model than the run was trained on (SHA-256 ${backbone.digest.slice(0, 12)}…, `
-      + `expected ${pictures.model.digest.slice(0, 12)}… of ${pictures.model.path}); ${moved}, or train again`);
+    throw inputError(
+      backbone.path,
+      `is another model than the run was trained on (SHA-256 ${backbone.digest.slice(0, 12)}…, ` +
+        `expected ${pictures.model.digest.slice(0, 12)}… of ${pictures.model.path}); ${moved}, or train again`,
+    );
   }
   if (JSON.stringify(backbone.processor.settings) !== JSON.stringify(pictures.preprocessing)) {
-    throw inputError(`${backbone.path}/preprocessor_config.json`, 'prepares pictures in another way than in training '
-      + `(${JSON.stringify(pictures.preprocessing)}); put the old file back, or train again`);
+    throw inputError(
+      `${backbone.path}/preprocessor_config.json`,
+      'prepares pictures in another way than in training ' +
+        `(${JSON.stringify(pictures.preprocessing)}); put the old file back, or train again`,
+    );
   }
   return backbone;
 }

@@ -53,10 +53,7 @@ export interface Run {
    * Features [N, d] of the backbone that the run was trained on (not normalised by the caller) → N predictions.
    * Calls may overlap; they are answered in turn.
    */
-  predict(
-    features: Tensor<'float32'> | readonly ArrayLike<number>[],
-    options?: PredictOptions,
-  ): Promise<Prediction[]>;
+  predict(features: Tensor<'float32'> | readonly ArrayLike<number>[], options?: PredictOptions): Promise<Prediction[]>;
   /** The same from a file with `test.features` or `features`. */
   predictFile(path: string, options?: PredictOptions): Promise<Prediction[]>;
   /**
@@ -131,7 +128,12 @@ export function storedModule(path: string, info: RunInfo, support: Tensors, valu
 
 /** @param runtime one that is there already and now belongs to the run; otherwise the first prediction starts one */
 export function runFromParts(
-  path: string, info: RunInfo, support: Tensors, values: Tensors, options: RunOptions = {}, runtime?: Runtime,
+  path: string,
+  info: RunInfo,
+  support: Tensors,
+  values: Tensors,
+  options: RunOptions = {},
+  runtime?: Runtime,
 ): Run {
   const { class_names: classNames, dim } = info;
   const module = storedModule(path, info, support, values);
@@ -162,8 +164,10 @@ export function runFromParts(
   };
   const compareModels = (file: string, model: string | undefined): void => {
     if (model === undefined || info.features.model === undefined || model === info.features.model) return;
-    options.onWarning?.(`${file}: its features are of the model ${model}, the run was trained on those of `
-      + `${info.features.model}; results mean nothing unless these are the same`);
+    options.onWarning?.(
+      `${file}: its features are of the model ${model}, the run was trained on those of ` +
+        `${info.features.model}; results mean nothing unless these are the same`,
+    );
   };
   const testOf = async (file: string): Promise<{ path: string; split: Split }> => {
     const { test, classNames: names, model } = await readFeatureFile(file, { test: true });
@@ -233,7 +237,10 @@ function fromRows(rows: readonly ArrayLike<number>[], dim: number): Tensor<'floa
 }
 
 function predictions(
-  logits: Float64Array, classNames: readonly string[], top: number, threshold: number | undefined,
+  logits: Float64Array,
+  classNames: readonly string[],
+  top: number,
+  threshold: number | undefined,
 ): Prediction[] {
   const classes = classNames.length;
   return Array.from({ length: logits.length / classes }, (_, row) => {
@@ -258,9 +265,7 @@ function thresholdOf(path: string, calibration: Calibration | undefined, keep: n
   throw usageError('--reject', `${path} has no validation rows to tell a threshold by; train with more --shots`);
 }
 
-function evaluation(
-  logits: Float32Array, { labels }: Split, temperature = 1, threshold?: number,
-): Evaluation {
+function evaluation(logits: Float32Array, { labels }: Split, temperature = 1, threshold?: number): Evaluation {
   const classes = logits.length / labels.length;
   const { loss, ece } = classificationReport(logits, labels, classes);
   const calibrated = scaled(logits, temperature);

@@ -66,7 +66,10 @@ export function prepareRows(
   const pairs = parts.map((part, i) => ({
     train: subset(
       support,
-      withViews(support, parts.flatMap((rows, j) => (j === i ? [] : rows))),
+      withViews(
+        support,
+        parts.flatMap((rows, j) => (j === i ? [] : rows)),
+      ),
     ),
     val: subset(support, part),
   }));
@@ -258,15 +261,18 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
     if (stopAfter !== undefined) options.onPhase?.('calibration');
     const pairs: Parameters<typeof calibrateHeldOut>[1][number][] = [];
     for (const [i, pair] of rows.pairs.entries()) {
-      // each fold kept the epoch that suits itself; what is calibrated is the training that ends where the final one does
-      const { values } = stopAfter === undefined ? fold[i] ?? await onPair(config, pair) : await fit({
-        ...shared,
-        module: module(config, pair.train),
-        train: pair.train,
-        training: training!,
-        stopAfter,
-        ...(options.signal ? { signal: options.signal } : {}),
-      });
+      // each fold kept the epoch that suits itself; what counts is the training that ends where the final one does
+      const { values } =
+        stopAfter === undefined
+          ? (fold[i] ?? (await onPair(config, pair)))
+          : await fit({
+              ...shared,
+              module: module(config, pair.train),
+              train: pair.train,
+              training: training!,
+              stopAfter,
+              ...(options.signal ? { signal: options.signal } : {}),
+            });
       pairs.push({ val: pair.val, module: module(config, pair.train), values });
     }
     calibration = await calibrateHeldOut(runtime, pairs, threadsOf(recipe));

@@ -92,14 +92,17 @@ export async function resume(path: string, options: TrainOptions = {}): Promise<
     const resolved = resolveRecipe(folder.info.recipe);
     const { features, pictures } = folder.info;
     if (pictures && pictures.model.name === pictures.model.path && !existsSync(pictures.model.path)) {
-      throw inputError(path, `the model of its training is not at ${pictures.model.path} any more; put it back, or train again`);
+      throw inputError(
+        path,
+        `the model of its training is not at ${pictures.model.path} any more; put it back, or train again`,
+      );
     }
     const file = await recipeFeatures(resolved.recipe, { train: true, text: resolved.method.needsText }, options);
     if (file.digest !== features.digest) {
       throw inputError(
         features.path,
         file.pictures
-          ? 'its pictures, the words or the model have changed since the run began; put the old ones back or train again'
+          ? 'its pictures, words or model have changed since the run began; put the old ones back or train again'
           : 'has changed since the run began; put the old file back or train again',
       );
     }

@@ -11,14 +11,28 @@ const data = join(folder, 'data');
 const rows = 3 * 400 + 3 * 20;
 let expected: number[];
 
-const args = (out: string, ...more: string[]): string[] =>
-  ['features', '--data', data, '--model', model, '--threads', '1', '--out', join(folder, `${out}.safetensors`), ...more];
+const args = (out: string, ...more: string[]): string[] => [
+  'features',
+  '--data',
+  data,
+  '--model',
+  model,
+  '--threads',
+  '1',
+  '--out',
+  join(folder, `${out}.safetensors`),
+  ...more,
+];
 async function content(out: string): Promise<number[]> {
-  const { train, test: held, text } = await readFeatureFile(join(folder, `${out}.safetensors`), { train: true, test: true });
+  const {
+    train,
+    test: held,
+    text,
+  } = await readFeatureFile(join(folder, `${out}.safetensors`), { train: true, test: true });
   return [...train!.features.data, ...held!.features.data, ...text!.data];
 }
 const apart = (a: readonly number[], b: readonly number[]): number =>
-  (a.length === b.length ? Math.max(...a.map((x, i) => Math.abs(x - b[i]!))) : Infinity);
+  a.length === b.length ? Math.max(...a.map((x, i) => Math.abs(x - b[i]!))) : Infinity;
 /** Keys in all chunks of pictures: rows that were computed, each as often as it was. */
 async function kept(cache: string): Promise<string[]> {
   const keys: string[] = [];
@@ -31,7 +45,9 @@ async function kept(cache: string): Promise<string[]> {
   return keys;
 }
 const chunks = async (cache: string): Promise<string[]> =>
-  (await readdir(cache, { recursive: true })).filter((name) => name.endsWith('.features')).map((name) => join(cache, name));
+  (await readdir(cache, { recursive: true }))
+    .filter((name) => name.endsWith('.features'))
+    .map((name) => join(cache, name));
 
 beforeAll(async () => {
   await makeData(data, { train: 400, test: 20 });
@@ -41,7 +57,7 @@ beforeAll(async () => {
 
 test('a second run computes nothing, and takes the same numbers', async () => {
   const env = { SCION_CACHE: join(folder, 'plain') };
-  await succeed(args('first', ), { env });
+  await succeed(args('first'), { env });
   expect(await kept(env.SCION_CACHE)).toHaveLength(rows + 3);
   const before = await chunks(env.SCION_CACHE);
   await succeed(args('second'), { env });
@@ -118,7 +134,10 @@ describe('damage', () => {
     const env = { SCION_CACHE: join(folder, 'a file') };
     await writeFile(env.SCION_CACHE, '');
     const { code, stderr } = await scion(args('unkept'), { env });
-    expect([code, stderr]).toEqual([0, expect.stringMatching(/warning: features are not kept for the next time: .*a file/)]);
+    expect([code, stderr]).toEqual([
+      0,
+      expect.stringMatching(/warning: features are not kept for the next time: .*a file/),
+    ]);
     expect(await content('unkept')).toEqual(expected);
   });
 });

@@ -10,8 +10,20 @@ import { makeData, model, picture, pictures } from '../support/pictures.js';
 
 const folder = await scratch();
 const clip = join(repository, 'fixtures/clip');
-const train = (data: string, from = model, out = join(folder, 'run'), ...more: string[]): string[] =>
-  ['train', '--data', data, '--model', from, '--method', 'zero-shot', '--shots', '1', '--out', out, ...more];
+const train = (data: string, from = model, out = join(folder, 'run'), ...more: string[]): string[] => [
+  'train',
+  '--data',
+  data,
+  '--model',
+  from,
+  '--method',
+  'zero-shot',
+  '--shots',
+  '1',
+  '--out',
+  out,
+  ...more,
+];
 /** Sound data with one more file in train/red. */
 async function dataWith(name: string, content: Uint8Array | string): Promise<{ data: string; file: string }> {
   const data = await makeData(join(folder, `with ${name}`), { train: 3, test: 1 });
@@ -27,7 +39,9 @@ describe('data', () => {
     const data = await makeData(join(folder, 'hollow'), { train: 2 });
     await mkdir(join(data, 'train/violet'));
     await refused(folder, 1, train(data), [/train\/violet: this class has no pictures/]);
-    await refused(folder, 1, train(join(folder, 'nowhere')), [/nowhere: cannot read it: there is no such file or folder/]);
+    await refused(folder, 1, train(join(folder, 'nowhere')), [
+      /nowhere: cannot read it: there is no such file or folder/,
+    ]);
   });
 
   test('names with newlines, tabs and letters of any script', async () => {
@@ -37,7 +51,11 @@ describe('data', () => {
     await writeFile(odd, await picture(1, 77));
     const run = join(folder, 'names run');
     await succeed(train(data, model, run));
-    const { predictions } = await json<{ predictions: { path: string; label: string }[] }>(['predict', run, join(data, 'test')]);
+    const { predictions } = await json<{ predictions: { path: string; label: string }[] }>([
+      'predict',
+      run,
+      join(data, 'test'),
+    ]);
     expect(predictions.map((p) => p.path)).toContain(odd);
     for (const { label } of predictions) expect(names).toContain(label);
     const text = await succeed(['predict', run, odd]);
@@ -49,16 +67,38 @@ describe('data', () => {
 
 describe('pictures', () => {
   const svg = (inside: string): string =>
-    `<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="9" height="9">${inside}</svg>`;
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="9" height="9">' +
+    `${inside}</svg>`;
   const files: [string, () => Promise<Uint8Array> | string, RegExp][] = [
-    ['cut.jpg', async () => (await sharp(await picture(0, 5, 64)).jpeg().toBuffer()).subarray(0, 600), /cut\.jpg: cannot be decoded as JPEG/],
+    [
+      'cut.jpg',
+      async () =>
+        (
+          await sharp(await picture(0, 5, 64))
+            .jpeg()
+            .toBuffer()
+        ).subarray(0, 600),
+      /cut\.jpg: cannot be decoded as JPEG/,
+    ],
     ['words.png', () => 'only words', /words\.png: is a text file, expected a JPEG/],
-    ['large.png', () => sharp({ create: { width: 20_000, height: 20_000, channels: 3, background: 'white' }, limitInputPixels: false })
-      .png({ compressionLevel: 9 }).toBuffer(), /large\.png: the PNG has 20000 × 20000 = 400000000 pixels, expected at most/],
-    ['bomb.svg', () => '<!DOCTYPE svg [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>' + svg('<text>&b;</text>'),
-      /bomb\.svg: the SVG has a document type that defines entities/],
-    ['outside.svg', () => svg('<image xlink:href="file:///etc/passwd" width="9" height="9"/>'),
-      /outside\.svg: the SVG has the external reference/],
+    [
+      'large.png',
+      () =>
+        sharp({ create: { width: 20_000, height: 20_000, channels: 3, background: 'white' }, limitInputPixels: false })
+          .png({ compressionLevel: 9 })
+          .toBuffer(),
+      /large\.png: the PNG has 20000 × 20000 = 400000000 pixels, expected at most/,
+    ],
+    [
+      'bomb.svg',
+      () => '<!DOCTYPE svg [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>' + svg('<text>&b;</text>'),
+      /bomb\.svg: the SVG has a document type that defines entities/,
+    ],
+    [
+      'outside.svg',
+      () => svg('<image xlink:href="file:///etc/passwd" width="9" height="9"/>'),
+      /outside\.svg: the SVG has the external reference/,
+    ],
     ['script.svg', () => svg('<script>alert(1)</script>'), /script\.svg: the SVG has the element <script>/],
   ];
 
@@ -67,7 +107,10 @@ describe('pictures', () => {
     await refused(folder, 1, train(data), [message]);
     const run = join(folder, `run without ${name}`);
     expect(await json(train(data, model, run, '--skip-bad'))).toMatchObject({ test: { rows: 3 } });
-    const info = JSON.parse(await readFile(join(run, 'run.json'), 'utf8')) as { pictures: { left_out: string[] }; warnings: string[] };
+    const info = JSON.parse(await readFile(join(run, 'run.json'), 'utf8')) as {
+      pictures: { left_out: string[] };
+      warnings: string[];
+    };
     expect(info.pictures.left_out).toEqual([file]);
     expect(info.warnings.join()).toMatch(/1 pictures cannot be read and are left out/);
     await refused(folder, 1, ['predict', run, file], [message]);
@@ -85,30 +128,50 @@ describe('checkpoints', () => {
   };
 
   test('an architecture that is not supported', async () => {
-    const at = await changed('siglip', model, (path) => writeFile(join(path, 'config.json'), '{"model_type": "siglip"}'));
-    await refused(folder, 1, train(pictures, at), [/config\.json: model_type "siglip" is not supported; supported are clip/]);
+    const at = await changed('siglip', model, (path) =>
+      writeFile(join(path, 'config.json'), '{"model_type": "siglip"}'),
+    );
+    await refused(folder, 1, train(pictures, at), [
+      /config\.json: model_type "siglip" is not supported; supported are clip/,
+    ]);
   });
 
   test('a shard that is missing', async () => {
-    const at = await changed('shards', join(clip, 'gelu-half'), (path) => rm(join(path, 'model-00002-of-00002.safetensors')));
-    await refused(folder, 1, train(pictures, at), [/names "model-00002-of-00002\.safetensors", which is not beside it; get this file too/]);
+    const at = await changed('shards', join(clip, 'gelu-half'), (path) =>
+      rm(join(path, 'model-00002-of-00002.safetensors')),
+    );
+    await refused(folder, 1, train(pictures, at), [
+      /names "model-00002-of-00002\.safetensors", which is not beside it; get this file too/,
+    ]);
   });
 
   test('no tokenizer', async () => {
     const at = await changed('untold', model, (path) => rm(join(path, 'tokenizer.json')));
-    await refused(folder, 1, train(pictures, at), [/tokenizer\.json: there is no such file, so texts cannot be encoded/]);
+    await refused(folder, 1, train(pictures, at), [
+      /tokenizer\.json: there is no such file, so texts cannot be encoded/,
+    ]);
   });
 
-  test.each(['evil-pickle.pt', 'evil-zip.pt', 'evil-stream.pt'])('%s calls a program: it is refused by name and nothing runs', async (name) => {
-    const at = join(folder, 'evil');
-    await mkdir(at, { recursive: true });
-    await cp(join(repository, 'fixtures/pickle', name), join(at, name));
-    await refused(folder, 1, train(pictures, join(at, name)), [new RegExp(name.replace('.', '\\.')), /system|refuse|not allowed/]);
-    expect(existsSync('scion-pickle-was-here')).toBe(false);
-  });
+  test.each(['evil-pickle.pt', 'evil-zip.pt', 'evil-stream.pt'])(
+    '%s calls a program: it is refused by name and nothing runs',
+    async (name) => {
+      const at = join(folder, 'evil');
+      await mkdir(at, { recursive: true });
+      await cp(join(repository, 'fixtures/pickle', name), join(at, name));
+      await refused(folder, 1, train(pictures, join(at, name)), [
+        new RegExp(name.replace('.', '\\.')),
+        /system|refuse|not allowed/,
+      ]);
+      expect(existsSync('scion-pickle-was-here')).toBe(false);
+    },
+  );
 
   test('preprocessing for another size', async () => {
-    const at = await changed('sizes', model, (path) => writeFile(join(path, 'preprocessor_config.json'), '{"size": 32, "crop_size": 32}'));
-    await refused(folder, 1, train(pictures, at), [/preprocessor_config\.json: makes pictures of 32 × 32, the model takes 16 × 16/]);
+    const at = await changed('sizes', model, (path) =>
+      writeFile(join(path, 'preprocessor_config.json'), '{"size": 32, "crop_size": 32}'),
+    );
+    await refused(folder, 1, train(pictures, at), [
+      /preprocessor_config\.json: makes pictures of 32 × 32, the model takes 16 × 16/,
+    ]);
   });
 });

@@ -1,7 +1,15 @@
 /** `scion features`: from pictures to a feature file. */
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
-import { type Issue, type PictureInput, ScionError, encodePictures, pictureIssues, usageError, writeFeatureFile } from '../../index.js';
+import {
+  type Issue,
+  type PictureInput,
+  ScionError,
+  encodePictures,
+  pictureIssues,
+  usageError,
+  writeFeatureFile,
+} from '../../index.js';
 import { Progress, interruptible, makeFolder, print, watchSource } from '../output.js';
 import { addFlags, pictureFlags, putFlags, withFlagNames } from '../recipe-flags.js';
 
@@ -36,7 +44,10 @@ async function run(options: Record<string, unknown>): Promise<void> {
   const progress = new Progress(true);
   const started = performance.now();
   const { content, pictures } = await encodePictures(input, {
-    ...watchSource(progress), batchSize, threads, signal: interruptible(),
+    ...watchSource(progress),
+    batchSize,
+    threads,
+    signal: interruptible(),
   });
   await writeFeatureFile(out, content, dtype);
   const seconds = (performance.now() - started) / 1000;
@@ -60,7 +71,11 @@ async function run(options: Record<string, unknown>): Promise<void> {
 
 /** All that is wrong with the flags, at once. */
 function checked(options: Record<string, unknown>): {
-  input: PictureInput; out: string; dtype: 'float16' | 'float32'; batchSize: number; threads: number | undefined;
+  input: PictureInput;
+  out: string;
+  dtype: 'float16' | 'float32';
+  batchSize: number;
+  threads: number | undefined;
 } {
   const issues: Issue[] = [];
   const input: Record<string, unknown> = {};
@@ -79,7 +94,8 @@ function checked(options: Record<string, unknown>): {
   }
   const count = (value: unknown, flag: string): number | undefined => {
     if (typeof value !== 'string') return undefined;
-    if (!/^[1-9]\d{0,4}$/.test(value)) issues.push({ path: flag, message: `${value}: expected a whole number from 1 on` });
+    if (!/^[1-9]\d{0,4}$/.test(value))
+      issues.push({ path: flag, message: `${value}: expected a whole number from 1 on` });
     return Number(value);
   };
   const [batchSize, threads] = [count(options.batchSize, '--batch-size')!, count(options.threads, '--threads')];

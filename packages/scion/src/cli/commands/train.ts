@@ -9,8 +9,8 @@ export function addTrain(program: Command): void {
     .command('train')
     .summary('adapt a classifier to a few examples per class')
     .description(
-      'Trains a method on your pictures (--data) or on features of them (--features) and writes a run folder: everything that is needed to ' +
-        'predict, evaluate, resume or copy the result elsewhere.',
+      'Trains a method on your pictures (--data) or on features of them (--features) and writes a run folder: ' +
+        'everything that is needed to predict, evaluate, resume or copy the result elsewhere.',
     )
     .option('--out <folder>', 'run folder to make; must not exist yet')
     .option('--json', 'print the result as JSON');

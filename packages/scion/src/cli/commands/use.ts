@@ -1,9 +1,26 @@
 /** `scion eval` and `scion predict`: what a finished run is for. */
 import type { Command } from 'commander';
 import {
-  type Evaluation, type ImagePrediction, type Issue, type Prediction, type Run, type RunOptions, ScionError, loadRun,
+  type Evaluation,
+  type ImagePrediction,
+  type Issue,
+  type Prediction,
+  type Run,
+  type RunOptions,
+  ScionError,
+  loadRun,
 } from '../../index.js';
-import { Progress, calibrationErrors, interruptible, note, percent, print, printable, table, watchSource } from '../output.js';
+import {
+  Progress,
+  calibrationErrors,
+  interruptible,
+  note,
+  percent,
+  print,
+  printable,
+  table,
+  watchSource,
+} from '../output.js';
 
 interface Options {
   features?: string;
@@ -22,7 +39,9 @@ const rejectHelp =
 export function addUse(program: Command): void {
   shared(program.command('eval <run>'))
     .summary('accuracy of a run: per class, confusion, calibration')
-    .description('Evaluates a run on test pictures or the test split of a feature file, by default those of its training.')
+    .description(
+      'Evaluates a run on test pictures or the test split of a feature file, by default those of its training.',
+    )
     .option('--features <file>', 'feature file with test.features and test.labels')
     .option('--data <path>', 'pictures below test/<class>, or a manifest with a test split')
     .option('--no-cache', 'neither take features from the cache nor keep them there')
@@ -46,8 +65,8 @@ export function addUse(program: Command): void {
   shared(program.command('predict <run> [pictures...]'))
     .summary('classes and probabilities of pictures or features')
     .description(
-      'Predicts pictures (files, or folders that stand for all pictures in and below them) with the backbone that the ' +
-        'run was trained on, or every row of a feature file: `test.features` or `features`, labels are not needed.',
+      'Predicts pictures (files, or folders that stand for all pictures in and below them) with the backbone that ' +
+        'the run was trained on, or every row of a feature file: `test.features` or `features`, labels are not needed.',
     )
     .option('--features <file>', 'feature file instead of pictures')
     .option('--top <n>', 'classes to list', '5')
@@ -62,7 +81,10 @@ export function addUse(program: Command): void {
       ignored(options, issues);
       const { features } = options;
       if (features === undefined && pictures.length === 0) {
-        issues.push({ path: '--features', message: 'missing: name pictures, or the file with the features to predict' });
+        issues.push({
+          path: '--features',
+          message: 'missing: name pictures, or the file with the features to predict',
+        });
       }
       if (features !== undefined && pictures.length > 0) {
         issues.push({ path: '--features', message: 'is given beside pictures; choose one' });
@@ -70,11 +92,14 @@ export function addUse(program: Command): void {
       if (issues.length > 0) throw new ScionError('usage', issues);
       const left: string[] = [];
       await withRun(path, options, left, async (run) => {
-        const predictions: (Prediction | ImagePrediction)[] = features === undefined
-          ? await run.predictImages(pictures, { top, reject }) : await run.predictFile(features, { top, reject });
+        const predictions: (Prediction | ImagePrediction)[] =
+          features === undefined
+            ? await run.predictImages(pictures, { top, reject })
+            : await run.predictFile(features, { top, reject });
         const source = features === undefined ? { left_out: left } : { features };
         print(options.json === true, { run: path, ...source, predictions }, () =>
-          predictions.map((prediction, row) => predictionLine(prediction, row)).join('\n'));
+          predictions.map((prediction, row) => predictionLine(prediction, row)).join('\n'),
+        );
       });
     });
 }
@@ -89,7 +114,10 @@ function shared(command: Command): Command {
 /** What means something for pictures only is refused where features are given. */
 function ignored({ features, model, skipBad }: Options, issues: Issue[]): void {
   if (features === undefined) return;
-  for (const [path, value] of [['--model', model], ['--skip-bad', skipBad]] as const) {
+  for (const [path, value] of [
+    ['--model', model],
+    ['--skip-bad', skipBad],
+  ] as const) {
     if (value !== undefined) issues.push({ path, message: 'is for pictures, not for a feature file; leave it out' });
   }
 }
@@ -101,12 +129,19 @@ function keepOf({ reject }: Options, issues: Issue[]): number | undefined {
   if (keep > 0 && keep <= 1) return keep;
   issues.push({
     path: '--reject',
-    message: `${String(reject)}: expected the share of known pictures to keep, above 0 and up to 1; name pictures before it`,
+    message:
+      `${String(reject)}: expected the share of known pictures to keep, above 0 and up to 1; ` +
+      'name pictures before it',
   });
   return undefined;
 }
 
-async function withRun(path: string, options: Options, left: string[], use: (run: Run) => Promise<void>): Promise<void> {
+async function withRun(
+  path: string,
+  options: Options,
+  left: string[],
+  use: (run: Run) => Promise<void>,
+): Promise<void> {
   const progress = new Progress(options.json !== true);
   const watch = watchSource(progress);
   const more: RunOptions = {
@@ -155,10 +190,12 @@ function evaluationJson(run: Run, { path, perClass, raw, kept, ...found }: Evalu
 function evaluationText(run: Run, { accuracy, loss, ece, rows, raw, kept, perClass, confusion }: Evaluated): string {
   return [
     `accuracy ${percent(accuracy)} of ${rows} rows, loss ${loss.toFixed(4)}, ${calibrationErrors(ece, raw.ece)}`,
-    ...(kept ? [
-      `kept ${percent(kept.coverage)} of the rows (probability from ${kept.threshold.toFixed(4)} on)` +
-        (kept.accuracy === undefined ? '' : `, accuracy of these ${percent(kept.accuracy)}`),
-    ] : []),
+    ...(kept
+      ? [
+          `kept ${percent(kept.coverage)} of the rows (probability from ${kept.threshold.toFixed(4)} on)` +
+            (kept.accuracy === undefined ? '' : `, accuracy of these ${percent(kept.accuracy)}`),
+        ]
+      : []),
     '',
     table(
       ['class', 'rows', 'accuracy', 'most often taken for'],
