@@ -1,5 +1,6 @@
 /** The published package: what is in it, and that it works where it is installed. */
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,7 +35,7 @@ test('holds what is needed and nothing else', () => {
     'LICENSE', 'README.md', 'package.json', 'dist/index.js', 'dist/index.d.ts', 'dist/cli/main.js',
     'dist/runtime/worker.js',
   ]));
-  const expected = /^(LICENSE|README\.md|package\.json|dist\/[\w/-]+\.(js|d\.ts))$/;
+  const expected = /^(LICENSE|README\.md|package\.json|dist\/[\w/-]+\.(js|d\.ts)|models\/[\w-]+\/[\w.-]+)$/;
   expect([...modes.keys()].filter((p) => !expected.test(p))).toEqual([]);
   expect([...modes.keys()].filter((p) => /test/.test(p))).toEqual([]);
   expect(modes.get('dist/cli/main.js')! & 0o111).toBe(0o111);
@@ -76,6 +77,22 @@ test('the library trains, loads and predicts', async () => {
   expect(result.refused).toBe(true);
 }, 120_000);
 
+test('pictures, with the built-in model of the installed package, which is said to be for pictograms', async () => {
+  const built = join(folder, 'node_modules/scion-peft/models/picto');
+  const fixture = join(repository, 'fixtures/clip/pictures');
+  // any model in its place shows that it is found
+  if (!existsSync(built)) await cp(join(fixture, 'model'), built, { recursive: true });
+  const data = join(fixture, 'data');
+  await installed(['train', '--data', data, '--method', 'zero-shot', '--shots', '1', '--out', 'pictures']);
+  const info = JSON.parse(await readFile(join(folder, 'pictures/run.json'), 'utf8')) as {
+    warnings: string[]; pictures: { model: { name: string } } };
+  expect(info.pictures.model.name).toBe('picto');
+  expect(info.warnings.join()).toMatch(/is the built-in picto, for pictograms.*for photographs name the folder/);
+  const said = await installed(['predict', 'pictures', join(data, 'test'), '--json']);
+  const { predictions } = JSON.parse(said) as { predictions: unknown[] };
+  expect(predictions).toHaveLength(3);
+}, 120_000);
+
 test('the types are enough for a strict consumer', async () => {
   await writeFile(join(folder, 'consumer.ts'), `
     import { type Prediction, type Run, ScionError, float32, loadRun, methodNames, train } from 'scion-peft';
@@ -85,6 +102,7 @@ test('the types are enough for a strict consumer', async () => {
       return prediction;
     }
     export const names: string[] = methodNames();
+    export const fromPictures = train({ data: 'x', model: 'picto', views: 2, templates: ['a {}'], out: 'y' });
     export const started = train({ features: 'x', method: 'taskres', shots: 'all', training: { lr: 1e-3 }, out: 'y' });
     // @ts-expect-error: the methods' configuration is a record
     export const wrong = train({ features: 'x', config: 3, out: 'y' });

@@ -1,7 +1,7 @@
 /** What the command says: results on stdout, everything else on stderr. */
 import { access, constants, mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { ScionError, ioError } from '../index.js';
+import { ScionError, type SourceOptions, ioError } from '../index.js';
 
 /** Results: text, or with `--json` one JSON value. */
 export function print(json: boolean, value: unknown, text: () => string): void {
@@ -63,6 +63,11 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 
 export const percent = (x: number): string => `${(100 * x).toFixed(2)} %`;
 
+/** The calibration error of what is reported, and that before calibration. */
+export const calibrationErrors = (ece: number, before: number | undefined): string =>
+  `calibration error ${percent(ece)}` +
+  (before === undefined || before === ece ? '' : ` (${percent(before)} uncalibrated)`);
+
 const visible = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 /** A file name or class name from outside, with characters that steer a terminal made visible. */
@@ -115,6 +120,24 @@ export class Progress {
   pause(): void {
     if (this.live && this.enabled) process.stderr.write('\r\x1b[K');
   }
+}
+
+/** Shows how far pictures have got, warnings, and what is left out. */
+export function watchSource(progress: Progress): Required<Pick<SourceOptions, 'onEncode' | 'onWarning' | 'onBad'>> {
+  let at = '';
+  const say = (message: string): void => {
+    progress.pause();
+    note(message);
+  };
+  return {
+    onEncode: (done, total, what) => {
+      if (what !== at) progress.restart();
+      at = what;
+      progress.update(done, total, what);
+    },
+    onWarning: (warning) => say(`warning: ${warning}`),
+    onBad: (error) => say(`left out: ${error.message}`),
+  };
 }
 
 function duration(seconds: number): string {

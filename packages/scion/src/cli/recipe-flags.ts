@@ -3,20 +3,40 @@ import { readFile } from 'node:fs/promises';
 import { dirname, extname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { parse as parseYaml } from 'yaml';
-import { type Issue, ScionError, describeField, inputError } from '../index.js';
+import { type Issue, ScionError, builtInModels, describeField, inputError, isBuiltInData } from '../index.js';
 
 interface Flag {
   /** As commander writes it. */
   flag: string;
   /** Where the value goes in the recipe. */
   path: string;
-  kind?: 'number' | 'numbers' | 'list' | 'switch';
+  kind?: 'number' | 'numbers' | 'list' | 'texts' | 'switch' | 'off';
   /** Instead of the recipe's own description. */
   help?: string;
 }
 
+/** What `scion features` has in common with a recipe on pictures. */
+export const pictureFlags: Flag[] = [
+  { flag: '--data <path>', path: 'data' },
+  { flag: '--model <name|path>', path: 'model' },
+  {
+    flag: '--template <text>',
+    path: 'templates',
+    kind: 'texts',
+    help: 'prompt with {} for the class name; may be given several times',
+  },
+  { flag: '--templates <set>', path: 'templates' },
+  { flag: '--descriptions <file>', path: 'descriptions' },
+  { flag: '--views <n>', path: 'views', kind: 'number' },
+  { flag: '--view-seed <n>', path: 'view_seed', kind: 'number' },
+  { flag: '--no-flip', path: 'flip', kind: 'off', help: 'never mirror a view, as for pictures with writing' },
+  { flag: '--skip-bad', path: 'skip_bad', kind: 'switch' },
+  { flag: '--no-cache', path: 'cache', kind: 'off', help: 'neither take features from the cache nor keep them there' },
+];
+
 const shared: Flag[] = [
   { flag: '--features <file>', path: 'features' },
+  ...pictureFlags,
   { flag: '--validation <how>', path: 'validation' },
   { flag: '--search <when>', path: 'search' },
   { flag: '--strict-shots', path: 'strict_shots', kind: 'switch' },
@@ -44,6 +64,7 @@ export const trainFlags: Flag[] = [
 
 export const compareFlags: Flag[] = [
   { flag: '--features <file...>', path: 'features', help: 'feature files, one for each data set' },
+  { flag: '--data <path...>', path: 'data', help: 'pictures: folders, manifests or the built-in picto-11, a data set each' },
   {
     flag: '--methods <a,b>',
     path: 'methods',
@@ -58,24 +79,35 @@ export const compareFlags: Flag[] = [
     kind: 'number',
     help: 'threads of each training; up to four go side by side and share the cores',
   },
-  ...shared.filter(({ path }) => path !== 'features' && path !== 'threads'),
+  ...shared.filter(({ path }) => !['features', 'data', 'threads'].includes(path)),
 ];
 
 export function addRecipeFlags(command: Command, flags: readonly Flag[]): Command {
   command.option('--recipe <file>', 'YAML or JSON with all of this; flags come on top');
-  for (const { flag, path, help } of flags) command.option(flag, help ?? describeField(path));
+  addFlags(command, flags);
   return command.option(
     '--set <key=value>',
     'a hyper-parameter of the method, e.g. --set beta=0.7 (in compare: graph-adapter.beta=0.7)',
-    (value: string, before: string[] | undefined) => [...(before ?? []), value],
+    several,
   );
 }
+
+export function addFlags(command: Command, flags: readonly Flag[]): void {
+  for (const { flag, path, help, kind } of flags) {
+    const text = help ?? describeField(path);
+    if (kind === 'texts') command.option(flag, text, several);
+    else command.option(flag, text);
+  }
+}
+
+const several = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
 
 /** `--warmup-epochs <n>` → `warmupEpochs`, as commander names it. */
 const optionKey = (flag: string): string =>
   flag
     .split(' ')[0]!
     .slice(2)
+    .replace(/^no-/, '')
     .replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
 
 /**
@@ -90,10 +122,7 @@ export async function readRecipe<T>(
 ): Promise<T> {
   const recipe = typeof options.recipe === 'string' ? await readRecipeFile(options.recipe) : {};
   const issues: Issue[] = [...more];
-  for (const { flag, path, kind } of flags) {
-    const value = options[optionKey(flag)];
-    if (value !== undefined) put(recipe, path.split('.'), convert(value, kind), path, issues);
-  }
+  putFlags(recipe, options, flags, issues);
   for (const entry of (options.set ?? []) as string[]) {
     const [, key, value] = /^([^=]+)=(.*)$/.exec(entry) ?? [];
     if (key === undefined)
@@ -110,6 +139,26 @@ export async function readRecipe<T>(
   return recipe as T;
 }
 
+/** Puts what was given by flags into a recipe. */
+export function putFlags(
+  recipe: Record<string, unknown>,
+  options: Record<string, unknown>,
+  flags: readonly Flag[],
+  issues: Issue[],
+): void {
+  const by = new Map<string, string>();
+  for (const { flag, path, kind } of flags) {
+    const value = options[optionKey(flag)];
+    // commander sets what a --no- flag would turn off
+    if (value === undefined || (kind === 'off' && value === true)) continue;
+    const name = flag.split(' ')[0]!;
+    const other = by.get(path);
+    if (other !== undefined) issues.push({ path: name, message: `is given beside ${other}; choose one` });
+    by.set(path, name);
+    put(recipe, path.split('.'), convert(value, kind), path, issues);
+  }
+}
+
 /** Names the flag where a value came from one: users do not know `training.lr` when they typed `--lr`. */
 export async function withFlagNames<T>(
   options: Record<string, unknown>,
@@ -123,9 +172,10 @@ export async function withFlagNames<T>(
     throw new ScionError(
       error.kind,
       error.issues.map((issue) => {
-        const flag = flags.find(
-          (f) => f.path === issue.path && (options.recipe === undefined || options[optionKey(f.flag)] !== undefined),
-        );
+        const given = (f: Flag): boolean =>
+          f.kind === 'off' ? options[optionKey(f.flag)] === false : options[optionKey(f.flag)] !== undefined;
+        const own = flags.filter((f) => f.path === issue.path);
+        const flag = own.find(given) ?? (options.recipe === undefined ? own[0] : undefined);
         return flag ? { ...issue, path: flag.flag.split(' ')[0]! } : issue;
       }),
       { cause: error },
@@ -186,9 +236,15 @@ async function readRecipeFile(file: string): Promise<Record<string, unknown>> {
     throw inputError(file, 'is no recipe, expected keys and values such as "method: graph-adapter"');
   }
   const recipe = value as Record<string, unknown>;
-  const inFolder = (path: unknown): unknown => (typeof path === 'string' ? resolve(dirname(file), path) : path);
-  if ('features' in recipe) {
-    recipe.features = Array.isArray(recipe.features) ? recipe.features.map(inFolder) : inFolder(recipe.features);
+  const inFolder = (path: unknown): unknown =>
+    (typeof path === 'string' && !isBuiltInData(path) ? resolve(dirname(file), path) : path);
+  for (const key of ['features', 'data', 'descriptions']) {
+    const value = recipe[key];
+    if (value !== undefined) recipe[key] = Array.isArray(value) ? value.map(inFolder) : inFolder(value);
+  }
+  // a model may be a built-in name, or where it lies seen from the recipe
+  if (typeof recipe.model === 'string' && !Object.hasOwn(builtInModels, recipe.model)) {
+    recipe.model = resolve(dirname(file), recipe.model);
   }
   return recipe;
 }

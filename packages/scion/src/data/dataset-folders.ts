@@ -5,9 +5,10 @@ import { systemError } from '../formats/files.js';
 import { assemble, Issues, resolveInside, splitNames } from './dataset-parts.js';
 import type { DatasetOptions, ImageDataset, NamedImage, SplitName } from './dataset-parts.js';
 
-const extensions = new Set(['.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.avif', '.gif', '.svg']);
+/** How the names of pictures end. */
+export const extensions = new Set(['.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.avif', '.gif', '.svg']);
 /** What systems leave in folders, beside everything that begins with a dot. */
-const litter = new Set(['thumbs.db', 'desktop.ini', '__macosx']);
+export const litter = new Set(['thumbs.db', 'desktop.ini', '__macosx']);
 
 interface Entries {
   readonly folders: readonly string[];

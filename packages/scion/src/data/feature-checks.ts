@@ -116,6 +116,19 @@ export function checkLabels(
   return issues.length > found ? undefined : Int32Array.from(toFloat64(t));
 }
 
+/** Rows of one picture are views of it, so that they have one label. */
+export function checkPictures(labels: Int32Array, pictures: Int32Array, issues: Issue[]): void {
+  const seen = new Map<number, number>();
+  const row = pictures.findIndex((picture, i) => {
+    const first = seen.get(picture) ?? i;
+    seen.set(picture, first);
+    return labels[first] !== labels[i];
+  });
+  if (row < 0) return;
+  const message = `row ${row} is of picture ${pictures[row]}, as row ${seen.get(pictures[row]!)!} of another class is`;
+  issues.push({ path: 'train.pictures', message: `${message}, expected one class for all views; mend the number` });
+}
+
 function isInteger(t: Tensor): boolean {
   return !floatTypes.has(t.dtype) && t.dtype !== 'bool';
 }

@@ -386,3 +386,26 @@ describe('writeFeatureFile', () => {
     await expect(writeFeatureFile('x.json', content)).rejects.toThrow(/end the name in .safetensors/);
   });
 });
+
+describe('several views of a picture', () => {
+  const content = (pictures: readonly number[]): FeatureContent => ({
+    model: undefined, logitScale: 1, classNames: ['a', 'b'],
+    train: { features: features(4, 3), labels: Int32Array.of(0, 1, 0, 1), pictures: Int32Array.from(pictures) },
+  });
+
+  it('keeps which rows are of the same picture', async () => {
+    const path = join(folder, 'views.safetensors');
+    await writeFeatureFile(path, content([0, 1, 0, 1]));
+    const { train, notes } = await readFeatureFile(path, { train: true });
+    expect(Array.from(train!.pictures!)).toEqual([0, 1, 0, 1]);
+    expect(notes).toEqual([]);
+  });
+
+  it.each([
+    [[0, 0, 1, 1], 'train.pictures: row 1 is of picture 0, as row 0 of another class is'],
+    [[0, 1, 0], 'train.pictures: has 3 labels for 4 rows'],
+    [[0, -1, 0, 1], 'train.pictures: row 1 is -1'],
+  ])('refuses %j', async (pictures, message) => {
+    await expect(writeFeatureFile(join(folder, 'no.safetensors'), content(pictures))).rejects.toThrow(message);
+  });
+});

@@ -1,9 +1,10 @@
 /**
  * Feature files: image and text features computed elsewhere, with labels and class names, as `--features FILE` takes
  * them. Either one .safetensors file with tensors `train.features` [N, d], `train.labels` [N], the same for `val` and
- * `test`, and `text.features` [K, d] or [K, templates, d], and with metadata `class_names` (a JSON list), `logit_scale`
- * and `model`. Test rows may belong to named groups: `test.groups` int32 [N] with places in the metadata `group_names`,
- * -1 for none. Or a .json file that names .npy files beside it (see feature-source.ts).
+ * `test`, where there are views of pictures `train.pictures` [N], and `text.features` [K, d] or [K, templates, d], and
+ * with metadata `class_names` (a JSON list), `logit_scale` and `model`. Test rows may belong to named groups:
+ * `test.groups` int32 [N] with places in the metadata `group_names`, -1 for none. Or a .json file that names .npy files
+ * beside it (see feature-source.ts).
  */
 import { brief } from '../formats/json.js';
 import { writeSafetensors } from '../formats/safetensors-node.js';
@@ -14,7 +15,8 @@ import type { Tensor } from '../util/tensor.js';
 import { readFeatureSource } from './feature-source.js';
 import type { FeatureSource } from './feature-source.js';
 import {
-  checkClassNames, checkFeatures, checkGroupNames, checkGroups, checkLabels, checkLogitScale, checkSpread, countedClasses,
+  checkClassNames, checkFeatures, checkGroupNames, checkGroups, checkLabels, checkLogitScale, checkPictures, checkSpread,
+  countedClasses,
   statedClasses,
 } from './feature-checks.js';
 
@@ -36,6 +38,11 @@ export interface Split {
   readonly labels: Int32Array;
   /** Of the test split alone. */
   readonly groups?: RowGroups;
+  /**
+   * N picture numbers, where `train` holds several views of a picture: the first row of a number is its plain view.
+   * Absent where each row is a picture of its own.
+   */
+  readonly pictures?: Int32Array;
 }
 
 export interface FeatureContent {
@@ -113,7 +120,12 @@ function interpret(source: FeatureSource, need: Need): FeatureFile {
     const numbers = checkLabels(`${split}.labels`, tensors.get(`${split}.labels`)!, rows, stated, issues);
     if (split === 'train' && numbers && stated !== 1) checkSpread(numbers, issues);
     const groups = split === 'test' ? groupsOf(source, rows, issues) : undefined;
-    if (features && numbers) splits[split] = { features, labels: numbers, ...(groups && { groups }) };
+    const views = tensors.get(`${split}.pictures`);
+    const pictures = views && checkLabels(`${split}.pictures`, views, rows, undefined, issues);
+    if (numbers && pictures) checkPictures(numbers, pictures, issues);
+    if (features && numbers) {
+      splits[split] = { features, labels: numbers, ...(groups && { groups }), ...(pictures && { pictures }) };
+    }
   }
   const classes = stated ?? countedClasses(Object.values(splits).map((s) => s.labels), issues);
   if (present.length === 0 && !text && issues.length === 0) {
@@ -164,6 +176,18 @@ function heldNames({ tensors, others }: FeatureSource): string {
   return `it has: ${names.slice(0, 12).join(', ') || 'no tensors'}${names.length > 12 ? ', …' : ''}`;
 }
 
+/**
+ * Features that were just computed, checked as those of a file are.
+ * @param path what they were computed from
+ * @param digest of all that decides over them
+ * @throws ScionError with an issue for everything that is wrong
+ */
+export function asFeatureFile(path: string, digest: string, content: FeatureContent): FeatureFile {
+  const { classNames, logitScale, model, test } = content;
+  const groupNames = test?.groups?.names;
+  return interpret({ path, digest, tensors: tensorsOf(content), others: [], classNames, groupNames, logitScale, model }, {});
+}
+
 /** The issues about parts of a file, with the file's name in front. */
 function inFile(path: string, issues: readonly Issue[]): Issue[] {
   return issues.map((issue) => (issue.path === path ? issue : { ...issue, path: `${path}: ${issue.path}` }));
@@ -209,30 +233,36 @@ export async function writeFeatureFile(
   if (!path.toLowerCase().endsWith('.safetensors')) {
     throw usageError(path, 'feature files are written as .safetensors; end the name in .safetensors');
   }
-  const convert = (t: Tensor<'float32'>, shape = t.shape): Tensor =>
-    (dtype === 'float32' ? tensor(dtype, shape, t.data) : fromFloat64(dtype, shape, toFloat64(t)));
-  const tensors: Record<string, Tensor> = {};
-  for (const split of splitNames) {
-    const found = content[split];
-    if (!found) continue;
-    tensors[`${split}.features`] = convert(found.features);
-    tensors[`${split}.labels`] = int64([found.labels.length], found.labels);
-  }
-  const groups = content.test?.groups;
-  if (groups) tensors['test.groups'] = tensor('int32', [groups.of.length], groups.of);
-  if (content.text) {
-    const [k, templates, ...d] = content.text.shape;
-    tensors['text.features'] = convert(content.text, templates === 1 ? [k!, ...d] : content.text.shape);
-  }
-  const { classNames, logitScale, model } = content;
+  const tensors = tensorsOf(content, (t) =>
+    (dtype === 'float32' ? t : fromFloat64(dtype, t.shape, toFloat64(t))));
+  const { classNames, logitScale, model, test } = content;
+  const groupNames = test?.groups?.names;
   const digest = ''; // of a file that is not there yet
-  const groupNames = groups?.names;
-  const written = new Map(Object.entries(tensors));
-  interpret({ path, digest, tensors: written, others: [], classNames, groupNames, logitScale, model }, {});
-  await writeSafetensors(path, tensors, {
+  interpret({ path, digest, tensors, others: [], classNames, groupNames, logitScale, model }, {});
+  await writeSafetensors(path, Object.fromEntries(tensors), {
     class_names: JSON.stringify(classNames),
     ...(groupNames && { group_names: JSON.stringify(groupNames) }),
     logit_scale: String(logitScale),
     ...(model !== undefined && { model }),
   });
+}
+
+/** By the names that they have in a file. */
+function tensorsOf(
+  content: FeatureContent, convert: (features: Tensor<'float32'>) => Tensor = (t) => t,
+): Map<string, Tensor> {
+  const tensors = new Map<string, Tensor>();
+  for (const split of splitNames) {
+    const { features, labels, pictures, groups } = content[split] ?? {};
+    if (features) tensors.set(`${split}.features`, convert(features));
+    if (labels) tensors.set(`${split}.labels`, int64([labels.length], labels));
+    if (pictures) tensors.set(`${split}.pictures`, int64([pictures.length], pictures));
+    if (groups) tensors.set(`${split}.groups`, tensor('int32', [groups.of.length], groups.of));
+  }
+  if (content.text) {
+    const [k, templates, d] = content.text.shape as [number, number, number];
+    const text = templates === 1 ? tensor('float32', [k, d], content.text.data) : content.text;
+    tensors.set('text.features', convert(text));
+  }
+  return tensors;
 }

@@ -51,7 +51,7 @@ export async function readFeatureSource(path: string): Promise<FeatureSource> {
   return read(path);
 }
 
-const known = /^((train|val|test|text)\.)?features$|^(train|val|test)\.labels$|^test\.groups$/;
+const known = /^((train|val|test|text)\.)?features$|^(train|val|test)\.labels$|^train\.pictures$|^test\.groups$/;
 
 async function fromSafetensors(path: string): Promise<FeatureSource> {
   const file = await readSafetensorsHeader(path);

@@ -3,7 +3,7 @@ import { ScionError } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { float32 } from '../util/tensor.js';
 import type { Split } from './feature-file.js';
-import { drawShots, folds, rowsByClass, subset } from './few-shot.js';
+import { drawShots, folds, plainRows, rowsByClass, subset, withViews } from './few-shot.js';
 
 /** Rows of the classes mixed; the one feature of a row is its number. */
 function split(counts: readonly number[]): Split {
@@ -95,12 +95,43 @@ test('a subset has the rows in the order given', () => {
 });
 
 test('folds hold every row once, and each class evenly', () => {
-  const parts = folds(all.labels, 3, 4, Random.seeded(1));
+  const parts = folds(all, 3, 4, Random.seeded(1));
   expect(parts.flat().sort((a, b) => a - b)).toEqual(Array.from({ length: 39 }, (_, i) => i));
   counts.forEach((n, k) => {
     const sizes = parts.map((rows) => rows.filter((row) => all.labels[row] === k).length);
     expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
     expect(sizes.reduce((a, b) => a + b)).toBe(n);
   });
-  expect(folds(all.labels, 3, 4, Random.seeded(2))).not.toEqual(parts);
+  expect(folds(all, 3, 4, Random.seeded(2))).not.toEqual(parts);
+});
+
+describe('several views of a picture', () => {
+  // pictures 0 to 4 as plain rows, then two further views of each
+  const pictures = Int32Array.from([0, 1, 2, 3, 4, ...[0, 1, 2, 3, 4].flatMap((p) => [p, p])]);
+  const labels = Int32Array.from(pictures, (p) => p % 2);
+  const viewed: Split = { features: float32([15, 1], Array.from(pictures.keys())), labels, pictures };
+
+  test('the plain row is the first of its picture', () => {
+    expect(plainRows(viewed)).toEqual([0, 1, 2, 3, 4]);
+    expect(plainRows({ labels })).toEqual(Array.from({ length: 15 }, (_, i) => i));
+    expect(withViews(viewed, [3, 0])).toEqual([3, 11, 12, 0, 5, 6]);
+    expect(withViews({}, [3, 0])).toEqual([3, 0]);
+  });
+
+  test('shots count pictures and are those of the same pictures without views', () => {
+    const plain: Split = { features: float32([5, 1], [0, 1, 2, 3, 4]), labels: labels.slice(0, 5) };
+    for (const shots of [1, 2, 3, Infinity]) {
+      const [a, b] = [viewed, plain].map((s) => drawShots(s, ['even', 'odd'], shots, Random.seeded(3)));
+      expect(a!.train).toEqual(b!.train);
+      expect(a!.rest).toEqual(b!.rest);
+      expect(a!.warnings).toEqual(b!.warnings);
+    }
+  });
+
+  test('a part keeps its views together, folds hold plain rows only', () => {
+    const part = subset(viewed, withViews(viewed, [1, 4]));
+    expect(Array.from(part.pictures!)).toEqual([1, 1, 1, 4, 4, 4]);
+    expect(Array.from(part.labels)).toEqual([1, 1, 1, 0, 0, 0]);
+    expect(folds(viewed, 2, 2, Random.seeded(1)).flat().sort()).toEqual([0, 1, 2, 3, 4]);
+  });
 });

@@ -11,16 +11,38 @@ export function rowsByClass(labels: Int32Array, classes: number): number[][] {
   return rows;
 }
 
+/** The rows of plain views: the first one of each picture. */
+export function plainRows({ labels, pictures }: Pick<Split, 'labels' | 'pictures'>): number[] {
+  const seen = new Set<number>();
+  return Array.from(labels.keys()).filter((row) => {
+    if (!pictures) return true;
+    const known = seen.has(pictures[row]!);
+    seen.add(pictures[row]!);
+    return !known;
+  });
+}
+
+/** The given plain rows, each followed by the further views of its picture. */
+export function withViews({ pictures }: Pick<Split, 'pictures'>, rows: readonly number[]): readonly number[] {
+  if (!pictures) return rows;
+  const views = new Map<number, number[]>(rows.map((row) => [pictures[row]!, []]));
+  pictures.forEach((picture, row) => views.get(picture)?.push(row));
+  return rows.flatMap((row) => views.get(pictures[row]!)!);
+}
+
 /** Some rows of a split, in the given order. */
-export function subset({ features, labels }: Split, rows: readonly number[]): Split {
+export function subset({ features, labels, pictures }: Split, rows: readonly number[]): Split {
   const dim = features.shape[1]!;
   const out = new Float32Array(rows.length * dim);
   rows.forEach((row, i) => out.set(features.data.subarray(row * dim, (row + 1) * dim), i * dim));
-  return { features: float32([rows.length, dim], out), labels: Int32Array.from(rows, (row) => labels[row]!) };
+  const pick = (of: Int32Array): Int32Array => Int32Array.from(rows, (row) => of[row]!);
+  return {
+    features: float32([rows.length, dim], out), labels: pick(labels), ...(pictures && { pictures: pick(pictures) }),
+  };
 }
 
 export interface FewShot {
-  /** Rows of the training split, by class. */
+  /** Rows of the training split, by class; of pictures with several views the plain one. */
   train: readonly number[];
   /** Rows of the training split that are left, by class. */
   rest: readonly number[][];
@@ -28,8 +50,9 @@ export interface FewShot {
 }
 
 /**
- * Draws `min(shots, available)` rows per class; each class has a random stream of its own, and more shots include the
- * fewer ones of the same seed. `strict` makes a class with too few rows an error; `where` names the labels in errors.
+ * Draws `min(shots, available)` pictures per class; each class has a random stream of its own, and more shots include
+ * the fewer ones of the same seed. `strict` makes a class with too few rows an error; `where` names the labels in
+ * errors.
  * @throws ScionError of kind `input` for a class without any row, of kind `usage` under `strict`
  */
 export function drawShots(
@@ -40,7 +63,8 @@ export function drawShots(
   const rest: number[][] = [];
   const issues: Issue[] = [];
   const short: string[] = [];
-  const available = rowsByClass(split.labels, classNames.length);
+  const plain = new Set(plainRows(split));
+  const available = rowsByClass(split.labels, classNames.length).map((rows) => rows.filter((row) => plain.has(row)));
   const least = Math.min(...available.map((rows) => rows.length));
   available.forEach((rows, k) => {
     const name = JSON.stringify(classNames[k]);
@@ -64,10 +88,13 @@ export function drawShots(
   return { train, rest, warnings };
 }
 
-/** Stratified folds: the i-th row of every class goes to fold `i mod k`. Gives the rows of each fold. */
-export function folds(labels: Int32Array, classes: number, k: number, random: Random): number[][] {
+/** Stratified folds: the i-th picture of every class goes to fold `i mod k`. Gives the plain rows of each fold. */
+export function folds(
+  split: Pick<Split, 'labels' | 'pictures'>, classes: number, k: number, random: Random,
+): number[][] {
   const parts: number[][] = Array.from({ length: k }, () => []);
-  rowsByClass(labels, classes).forEach((rows, c) => {
+  const plain = new Set(plainRows(split));
+  rowsByClass(split.labels, classes).map((rows) => rows.filter((row) => plain.has(row))).forEach((rows, c) => {
     random.child('folds', c).shuffle(rows).forEach((row, i) => parts[i % k]!.push(row));
   });
   return parts;

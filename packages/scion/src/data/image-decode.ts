@@ -22,7 +22,8 @@ export interface DecodeOptions {
 }
 
 const defaultMaxPixels = 100_000_000;
-const maxFileBytes = 512 * 2 ** 20;
+/** The largest file that is read as a picture. */
+export const maxFileBytes = 512 * 2 ** 20;
 const maxSvgBytes = 16 * 2 ** 20;
 const svgSeconds = 30;
 /** Pixels per inch at which one unit of an SVG is one pixel, and sharp's limit. */

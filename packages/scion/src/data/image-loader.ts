@@ -1,10 +1,22 @@
 /** Pictures in batches: several are decoded at once while the consumer works, in order, in bounded memory. */
+import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
-import { ScionError } from '../util/errors.js';
+import { readBytes } from '../formats/files.js';
+import { inputError, ScionError } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
 import { float32 } from '../util/tensor.js';
+import { maxFileBytes } from './image-decode.js';
 import { processImage } from './image-processor.js';
 import type { ImageProcessor, ProcessOptions } from './image-processor.js';
+import type { View } from './image-views.js';
+
+/** A path, or a file that must still have the content it had, and maybe a view of it. */
+export type ImageSource = string | {
+  readonly path: string;
+  /** In hexadecimal. */
+  readonly sha256: string;
+  readonly view?: View;
+};
 
 export interface ImageBatch {
   /** [B, 3, H, W]; B is the batch size, or less at the end. */
@@ -24,11 +36,10 @@ export interface LoadOptions extends Pick<ProcessOptions, 'maxPixels'> {
 
 /**
  * Decodes and prepares pictures, ahead of the consumer by `inFlight` pictures.
- * @param sources paths
  * @throws ScionError that names the file, at the first picture that cannot be decoded, unless `skipBad` is given
  */
 export async function* loadImages(
-  sources: readonly string[], processor: ImageProcessor, options: LoadOptions = {},
+  sources: readonly ImageSource[], processor: ImageProcessor, options: LoadOptions = {},
 ): AsyncGenerator<ImageBatch, void, undefined> {
   const { batchSize = 32, inFlight = availableParallelism(), skipBad, ...decode } = options;
   const size = 3 * processor.height * processor.width;
@@ -37,7 +48,7 @@ export async function* loadImages(
   let pixels = new Float32Array(Math.min(batchSize, sources.length) * size);
   let positions: number[] = [];
   let position = 0;
-  for await (const result of ahead(sources, inFlight, (source) => settled(processImage(source, processor, decode)))) {
+  for await (const result of ahead(sources, inFlight, (source) => settled(load(source, processor, decode)))) {
     if (result instanceof ScionError) {
       if (!skipBad) throw result;
       skipBad(position, result);
@@ -55,8 +66,18 @@ export async function* loadImages(
   if (positions.length > 0) yield batch(pixels.subarray(0, positions.length * size), positions);
 }
 
+async function load(source: ImageSource, processor: ImageProcessor, decode: ProcessOptions): Promise<Float32Array> {
+  if (typeof source === 'string') return processImage(source, processor, decode);
+  const { path, sha256, view } = source;
+  const bytes = await readBytes(path, maxFileBytes);
+  if (createHash('sha256').update(bytes).digest('hex') !== sha256) {
+    throw inputError(path, 'has changed while its data set was being read; run it again once nothing writes to it');
+  }
+  return processImage(bytes, processor, { ...decode, name: path, ...(view && { view }) });
+}
+
 /** An error that the user can act on becomes a value, since nobody awaits the promise yet when it fails. */
-async function settled(work: Promise<Float32Array>): Promise<Float32Array | ScionError> {
+export async function settled<T>(work: Promise<T>): Promise<T | ScionError> {
   try {
     return await work;
   } catch (error) {
@@ -66,7 +87,7 @@ async function settled(work: Promise<Float32Array>): Promise<Float32Array | Scio
 }
 
 /** The results of `work` on the items in their order, with at most `count` begun and not yet taken. */
-async function* ahead<T, R>(
+export async function* ahead<T, R>(
   items: readonly T[], count: number, work: (item: T) => Promise<R>,
 ): AsyncGenerator<R, void, undefined> {
   const begun: Promise<R>[] = [];

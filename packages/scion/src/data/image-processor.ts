@@ -8,6 +8,8 @@ import { decodeImage } from './image-decode.js';
 import type { DecodeOptions } from './image-decode.js';
 import { resample } from './image-resample.js';
 import type { Pixels, Resample } from './image-resample.js';
+import { randomView } from './image-views.js';
+import type { View } from './image-views.js';
 
 /** What is done to a picture, in this order. Plain data: with the file's content it is a key for caches. */
 export interface ImageSettings {
@@ -129,6 +131,8 @@ function levels({ rescale, mean, std }: ImageSettings): Float32Array {
 export interface ProcessOptions extends DecodeOptions {
   /** Where the result goes, 3 · height · width numbers: a part of a batch. Default: a new array. */
   readonly into?: Float32Array;
+  /** A random part of the picture instead of the whole one. */
+  readonly view?: View;
 }
 
 /**
@@ -143,23 +147,20 @@ export async function processImage(
   const { settings: { resize }, height, width } = processor;
   const drawSize = resize && 'shortestEdge' in resize ? resize.shortestEdge : Math.max(height, width);
   const image = await decodeImage(source, { drawSize, ...options });
-  return processPixels(image, processor, options.into);
+  return processPixels(image, processor, options);
 }
 
 /** The part of processImage after decoding. */
-export function processPixels(image: Pixels, processor: ImageProcessor, into?: Float32Array): Float32Array {
-  const { height, width, levels: table, settings: { resize, resample: filter } } = processor;
+export function processPixels(
+  image: Pixels, processor: ImageProcessor, { into, view }: Pick<ProcessOptions, 'into' | 'view'> = {},
+): Float32Array {
+  const { height, width, levels: table } = processor;
   const plane = height * width;
   const out = into ?? new Float32Array(3 * plane);
   assert(out.length === 3 * plane, `${out.length} numbers of room for [3, ${height}, ${width}]`);
-  const whole = resizedSize(image, resize);
-  // negative where the picture is smaller than the crop and has black around it
-  const [top, left] = [Math.floor((whole.height - height) / 2), Math.floor((whole.width - width) / 2)];
-  const region = {
-    top: Math.max(0, top), left: Math.max(0, left),
-    height: Math.min(height, whole.height), width: Math.min(width, whole.width),
-  };
-  const part = resample(image, whole.width, whole.height, filter, region);
+  const { part, top, left } = view
+    ? { part: randomView(image, width, height, processor.settings.resample, view), top: 0, left: 0 }
+    : middle(image, processor);
   for (let channel = 0; channel < 3; channel++) {
     const base = channel * plane;
     if (part.width * part.height < plane) out.fill(table[channel << 8]!, base, base + plane);
@@ -169,6 +170,19 @@ export function processPixels(image: Pixels, processor: ImageProcessor, into?: F
     }
   }
   return out;
+}
+
+/** The resized picture's middle; `top` and `left` are negative where it is smaller and gets black around it. */
+function middle(
+  image: Pixels, { height, width, settings: { resize, resample: filter } }: ImageProcessor,
+): { part: Pixels; top: number; left: number } {
+  const whole = resizedSize(image, resize);
+  const [top, left] = [Math.floor((whole.height - height) / 2), Math.floor((whole.width - width) / 2)];
+  const region = {
+    top: Math.max(0, top), left: Math.max(0, left),
+    height: Math.min(height, whole.height), width: Math.min(width, whole.width),
+  };
+  return { part: resample(image, whole.width, whole.height, filter, region), top, left };
 }
 
 function resizedSize({ width, height }: Size, resize: ImageSettings['resize']): Size {

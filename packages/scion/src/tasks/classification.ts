@@ -51,7 +51,7 @@ export function argMax(values: ArrayLike<number>): number {
 
 /** @param groups groups of the rows, whose accuracy is given apart; those without a row are left out */
 export function classificationReport(
-  logits: Float32Array, labels: Int32Array, classes: number, groups?: Groups,
+  logits: Float32Array | Float64Array, labels: Int32Array, classes: number, groups?: Groups,
 ): ClassificationReport {
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   const counts = new Float64Array(bins);

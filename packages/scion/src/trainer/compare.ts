@@ -5,6 +5,7 @@ import { nodeRuntime } from '../runtime/node.js';
 import type { Runtime } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
 import { openJournal } from './comparison-journal.js';
+import type { SourceOptions } from './pictures.js';
 import { type Comparison, type ComparisonInput, recipeOf, resolveComparison, resolveRecipe } from './recipe.js';
 import { evaluateSplit } from './run.js';
 import { type Prepared, chooseAndFit, featureInputs, prepareRows, threadsOf } from './select.js';
@@ -66,7 +67,7 @@ export interface ComparisonResult {
   warnings: string[];
 }
 
-export interface CompareOptions {
+export interface CompareOptions extends SourceOptions {
   onCell?: (cell: ComparisonCell, done: number, total: number) => void;
   onWarning?: (warning: string) => void;
   signal?: AbortSignal;
@@ -99,10 +100,10 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
     warnings.add(warning);
   };
   const methods = comparison.methods.map((variant) => ({ variant, method: getMethod(variant.method, '--methods') }));
-  const files = await openAll(comparison, methods.some(({ method }) => method.needsText), warn);
+  const files = await openAll(comparison, methods.some(({ method }) => method.needsText), warn, options);
   const plans = [...files].flatMap(([dataset, file]) => comparison.shots.flatMap((shots) =>
     comparison.seeds.flatMap((seed) => methods.map((m): Plan => ({ dataset, file, shots, seed, ...m })))));
-  const { features: _, ...recipe } = comparison;
+  const { features: _f, data: _d, ...recipe } = comparison;
   const data = Object.fromEntries([...files].map(([name, { digest }]) => [name, digest]));
   const journal = options.journal === undefined ? undefined
     : await openJournal(options.journal, { scion: version, recipe, data });
@@ -153,7 +154,7 @@ function factsOf(name: string, file: FeatureFile): ComparisonDataset {
  * before the first training.
  */
 async function openAll(
-  comparison: Comparison, text: boolean, warn: (warning: string) => void,
+  comparison: Comparison, text: boolean, warn: (warning: string) => void, options: SourceOptions,
 ): Promise<Map<string, FeatureFile>> {
   const files = new Map<string, FeatureFile>();
   const issues: Issue[] = [];
@@ -163,7 +164,7 @@ async function openAll(
     kinds.add(error.kind);
     issues.push(...error.issues.filter((i) => !issues.some((j) => j.path === i.path && j.message === i.message)));
   };
-  const all = sources(comparison);
+  const all = await sources(comparison, options);
   for (const { name, open } of all) {
     const tell = (warning: string): void => warn(all.length > 1 ? `${name}: ${warning}` : warning);
     try {
@@ -190,6 +191,7 @@ async function trainAll(
   warn: (warning: string) => void, signal: AbortSignal | undefined,
 ): Promise<ScionError[]> {
   const failures: ScionError[] = [];
+  const several = new Set(plans.map(({ dataset }) => dataset)).size > 1;
   const available = cores();
   const sideBySide = Math.min(mostSideBySide, plans.length, comparison.threads === undefined ? available
     : Math.max(1, Math.floor(available / comparison.threads)));
@@ -212,7 +214,7 @@ async function trainAll(
           if (!(error instanceof ScionError) || error.kind === 'io') throw error;
           if (error.kind === 'interrupted') return;
           failures.push(error);
-          const where = comparison.features.length > 1 ? `${dataset}, ` : '';
+          const where = several ? `${dataset}, ` : '';
           warn(`${where}${plan.variant.name}, shots ${shots}, seed ${seed} is left out: ${error.message}`);
         }
       }

@@ -1,6 +1,5 @@
 /** The compiled program of a recipe or a run, to read and to open in Netron. */
 import { join } from 'node:path';
-import { readFeatureFile } from '../data/feature-file.js';
 import { readSafetensors } from '../formats/safetensors-node.js';
 import type { Graph } from '../ir/graph.js';
 import { printGraph } from '../ir/print.js';
@@ -8,6 +7,7 @@ import { encodeModel } from '../onnx/encode.js';
 import type { FeatureModule } from '../peft/index.js';
 import { compileInference } from './compile.js';
 import { compileFeatureTraining } from './fit.js';
+import { type SourceOptions, recipeFeatures } from './pictures.js';
 import { type RecipeInput, resolveRecipe } from './recipe.js';
 import { files, readRunInfo } from './run-folder.js';
 import { storedInputs } from './run.js';
@@ -22,9 +22,9 @@ export interface ProgramDescription {
 }
 
 /** Of a recipe: the same program that `train` would run. */
-export async function describeRecipe(input: RecipeInput): Promise<ProgramDescription> {
+export async function describeRecipe(input: RecipeInput, options: SourceOptions = {}): Promise<ProgramDescription> {
   const { recipe, method } = resolveRecipe(input);
-  const file = await readFeatureFile(recipe.features, { train: true, text: method.needsText });
+  const file = await recipeFeatures(recipe, { train: true, text: method.needsText }, options);
   const { support } = prepareRows(file, recipe);
   return describe(method, recipe, method.create(featureInputs(file, support), recipe.config));
 }

@@ -1,19 +1,21 @@
-/** From pictures and words to features: a data set through a dual encoder. */
-import type { Graph, Value } from '../ir/graph.js';
-import { numel } from '../util/tensor.js';
-import { splitNames, type ImageDataset } from '../data/dataset.js';
-import type { FeatureContent, RowGroups, Split } from '../data/feature-file.js';
-import { loadImages } from '../data/image-loader.js';
+/** From pictures and words to features: through a dual encoder, or out of the cache where they have been before. */
+import { join } from 'node:path';
+import { cacheKey, openFeatureCache } from '../data/feature-cache.js';
+import { type ImageSource, loadImages } from '../data/image-loader.js';
 import type { ImageProcessor } from '../data/image-processor.js';
 import type { TextTokenizer } from '../data/tokenizer.js';
-import type { Runtime, SessionOptions } from '../runtime/session.js';
-import { type ScionError, inputError } from '../util/errors.js';
-import { type Tensor, float32 } from '../util/tensor.js';
-import { compileInference } from './compile.js';
+import type { Graph, Value } from '../ir/graph.js';
+import type { Runtime, Session, SessionOptions } from '../runtime/session.js';
+import { ScionError } from '../util/errors.js';
+import { Random } from '../util/random.js';
+import { type Tensor, float32, numel } from '../util/tensor.js';
+import { type Program, compileInference } from './compile.js';
 import { openProgram } from './program.js';
 
 /** A model with an image and a text tower in one space, as CLIP. */
 export interface DualEncoder {
+  /** Tokens of a text, padding included. */
+  readonly textLength: number;
   /** images [B, 3, H, W] → [B, d], not normalised */
   imageFeatures(images: Value): Value;
   /** ids int64 [B, T] → [B, d], not normalised */
@@ -22,69 +24,158 @@ export interface DualEncoder {
   scale(graph: Graph): Value;
 }
 
+/** A dual encoder with what belongs to it. */
+export interface Backbone {
+  /** The name of a built-in model, else its absolute path. */
+  readonly name: string;
+  readonly path: string;
+  /** SHA-256 of weights, configuration and tokenizer, in hexadecimal. */
+  readonly digest: string;
+  readonly encoder: DualEncoder;
+  readonly processor: ImageProcessor;
+  readonly tokenizer: TextTokenizer;
+}
+
+/** Finds and opens a model; handed in, since no part of the training knows any model. */
+export type OpenBackbone = (
+  model: string,
+  options?: {
+    /** The flag or key that the model was given by, for messages. */
+    where?: string;
+    /** The cache, where there is one. */
+    cache?: string;
+  },
+) => Promise<Backbone>;
+
 export interface EncodeOptions {
   runtime: Runtime;
-  encoder: DualEncoder;
-  /** Pictures in one run; the last one is padded. Default 16. */
+  backbone: Backbone;
+  /** The folder of the cache; nothing is kept where absent. */
+  cache?: string | undefined;
+  /** Pictures or texts in one run; the last one is padded. Default 16. */
   batchSize?: number;
-  threads?: number;
-  onProgress?: (done: number, total: number, what: string) => void;
+  threads?: number | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((done: number, total: number, what: string) => void) | undefined;
+  onWarning?: ((warning: string) => void) | undefined;
 }
 
-// the weights are repacked once and used for many runs
-const sessionOptions = ({ threads }: EncodeOptions): SessionOptions => ({
-  prepack: true,
-  ...(threads ? { threads } : {}),
-});
+/** A picture to encode: view 0 is the plain one. */
+export interface Picture {
+  readonly path: string;
+  /** Of its content, in hexadecimal. */
+  readonly sha256: string;
+  readonly view: number;
+}
 
-/** One row of features per picture; with `skipBad`, rows of pictures that cannot be decoded are left out. */
-export async function encodeImages(
-  options: EncodeOptions,
-  paths: readonly string[],
-  processor: ImageProcessor,
-  skipBad?: (position: number, error: ScionError) => void,
-): Promise<{ features: Tensor<'float32'>; positions: number[] }> {
-  const { runtime, encoder, batchSize = 16, onProgress } = options;
+/** How views are made beside the plain one. */
+export interface ViewSettings {
+  readonly seed: number;
+  readonly flip: boolean;
+}
+
+export interface ImageEncoder {
+  readonly dim: number;
+  /**
+   * One row per picture. With `skipBad`, rows of pictures that cannot be decoded are left out.
+   * @returns features [rows, d], and for each row the position of its picture
+   */
+  encode(
+    pictures: readonly Picture[],
+    options?: { skipBad?: ((position: number, error: ScionError) => void) | undefined; what?: string },
+  ): Promise<{ features: Tensor<'float32'>; positions: number[] }>;
+  release(): Promise<void>;
+}
+
+/** An encoder of pictures. The model is loaded for the first picture that is not in the cache. */
+export function openImageEncoder(options: EncodeOptions, views: ViewSettings = { seed: 1, flip: true }): ImageEncoder {
+  const {
+    backbone: { encoder, processor, digest },
+    cache: folder,
+    batchSize = 16,
+    onProgress,
+  } = options;
   const shape = [batchSize, 3, processor.height, processor.width];
-  const program = compileInference((graph) => ({
-    features: encoder.imageFeatures(graph.input('images', 'float32', shape)),
-  }));
-  const session = await openProgram(runtime, program, {}, sessionOptions(options));
-  const rows: Float32Array[] = [];
-  const positions: number[] = [];
-  let dim = 0;
-  let running: Promise<void> = Promise.resolve();
-  try {
-    for await (const batch of loadImages(paths, processor, { batchSize, ...(skipBad ? { skipBad } : {}) })) {
-      // the next batch is decoded while this one is encoded
-      await running;
-      const count = batch.positions.length;
-      const pixels = count === batchSize ? batch.pixels.data : padded(batch.pixels.data, numel(shape));
-      running = session.run({ images: float32(shape, pixels) }).then(({ features }) => {
-        dim = features!.shape[1]!;
-        rows.push((features!.data as Float32Array).slice(0, count * dim));
-        positions.push(...batch.positions);
-        onProgress?.(positions.length, paths.length, 'pictures');
-      });
-      running.catch(() => undefined); // awaited above or below; until then nobody does
-    }
-    await running;
-  } finally {
-    await running.catch(() => undefined);
-    await session.release();
-  }
-  const data = new Float32Array(positions.length * dim);
-  rows.reduce((at, row) => {
-    data.set(row, at);
-    return at + row.length;
-  }, 0);
-  return { features: float32([positions.length, dim], data), positions };
-}
+  const { open, dim, release } = tower(options, (graph) =>
+    encoder.imageFeatures(graph.input('images', 'float32', shape)),
+  );
+  const cache =
+    folder === undefined
+      ? undefined
+      : openFeatureCache(
+          join(folder, 'features', cacheKey('images', digest, JSON.stringify(processor.settings))),
+          dim,
+          options,
+        );
+  const keyOf = ({ sha256, view }: Picture): string =>
+    view === 0 ? sha256 : cacheKey(sha256, 'view', view, views.seed, views.flip);
+  const sourceOf = ({ path, sha256, view }: Picture): ImageSource =>
+    view === 0
+      ? { path, sha256 }
+      : {
+          path,
+          sha256,
+          view: { random: Random.seeded(views.seed).child('view', sha256, view), flip: views.flip },
+        };
 
-function padded(pixels: Float32Array, length: number): Float32Array {
-  const out = new Float32Array(length);
-  out.set(pixels);
-  return out;
+  return {
+    dim,
+    async encode(pictures, { skipBad, what = 'pictures' } = {}) {
+      const out = new Float32Array(pictures.length * dim);
+      const places = positionsByKey(pictures.map(keyOf));
+      const bad = new Set<number>();
+      let done = 0;
+      const put = (key: string, row: Float32Array): void => {
+        for (const at of places.get(key)!) out.set(row, at * dim);
+        done += places.get(key)!.length;
+      };
+      const missing = new Map(places);
+      await cache?.find(new Set(places.keys()), (key, row) => {
+        put(key, row);
+        missing.delete(key);
+      });
+      onProgress?.(done, pictures.length, what);
+      const keys = [...missing.keys()];
+      const sources = keys.map((key) => sourceOf(pictures[places.get(key)![0]!]!));
+      const skip =
+        skipBad &&
+        ((position: number, error: ScionError): void => {
+          for (const at of places.get(keys[position]!)!) {
+            bad.add(at);
+            skipBad(at, error);
+          }
+        });
+      let running: Promise<void> = Promise.resolve();
+      try {
+        for await (const batch of loadImages(sources, processor, { batchSize, ...(skip && { skipBad: skip }) })) {
+          // the next batch is decoded while this one is encoded and the one before is written
+          await running;
+          stopIf(options.signal);
+          running = (async () => {
+            const session = await open();
+            const count = batch.positions.length;
+            const pixels = count === batchSize ? batch.pixels.data : padded(batch.pixels.data, numel(shape));
+            const { features } = await session.run({ images: float32(shape, pixels) });
+            for (const [i, position] of batch.positions.entries()) {
+              const row = (features!.data as Float32Array).subarray(i * dim, (i + 1) * dim);
+              put(keys[position]!, row);
+              await cache?.add(keys[position]!, row);
+            }
+            onProgress?.(done + bad.size, pictures.length, what);
+          })();
+          running.catch(() => undefined); // awaited above or below; until then nobody does
+        }
+        await running;
+      } finally {
+        await running.catch(() => undefined);
+        await cache?.flush(); // also of work that was stopped
+      }
+      const positions = pictures.flatMap((_, i) => (bad.has(i) ? [] : [i]));
+      if (bad.size > 0) positions.forEach((from, to) => out.copyWithin(to * dim, from * dim, (from + 1) * dim));
+      return { features: float32([positions.length, dim], out.subarray(0, positions.length * dim)), positions };
+    },
+    release,
+  };
 }
 
 /**
@@ -94,89 +185,115 @@ function padded(pixels: Float32Array, length: number): Float32Array {
 export async function encodeTexts(
   options: EncodeOptions,
   prompts: readonly (readonly string[])[],
-  tokenizer: TextTokenizer,
-  length: number,
 ): Promise<{ text: Tensor<'float32'>; logitScale: number }> {
-  const { runtime, encoder, batchSize = 16, onProgress } = options;
-  const program = compileInference((graph) => ({
-    features: encoder.textFeatures(graph.input('ids', 'int64', [batchSize, length])),
-    scale: encoder.scale(graph),
-  }));
-  const session = await openProgram(runtime, program, {}, sessionOptions(options));
-  const all = prompts.flat();
-  const rows: number[][] = [];
-  let logitScale = NaN;
+  const {
+    backbone: { encoder, tokenizer, digest },
+    cache: folder,
+    batchSize = 16,
+    onProgress,
+  } = options;
+  const { textLength: length } = encoder;
+  const { open, dim, release } = tower(options, (graph) =>
+    encoder.textFeatures(graph.input('ids', 'int64', [batchSize, length])),
+  );
+  const cache =
+    folder === undefined
+      ? undefined
+      : openFeatureCache(join(folder, 'features', cacheKey('texts', digest)), dim, options);
+  const rows = new Map<string, Float32Array>();
+  const texts = new Map(prompts.flat().map((text) => [cacheKey(text), text]));
   try {
-    for (let start = 0; start < all.length; start += batchSize) {
-      const texts = all.slice(start, start + batchSize);
+    await cache?.find(new Set(texts.keys()), (key, row) => rows.set(key, row));
+    const missing = [...texts.keys()].filter((key) => !rows.has(key));
+    for (let start = 0; start < missing.length; start += batchSize) {
+      stopIf(options.signal);
+      const keys = missing.slice(start, start + batchSize);
       // padding repeats the last text
-      const ids = tokenizer.encode([...texts, ...Array<string>(batchSize - texts.length).fill(texts.at(-1)!)], length);
-      const { features, scale } = await session.run({ ids });
-      const dim = features!.shape[1]!;
-      const data = features!.data as Float32Array;
-      texts.forEach((_, i) => rows.push(Array.from(data.subarray(i * dim, (i + 1) * dim))));
-      logitScale = Number(scale!.data[0]);
-      onProgress?.(rows.length, all.length, 'texts');
+      const ids = Array.from({ length: batchSize }, (_, i) => texts.get(keys[Math.min(i, keys.length - 1)]!)!);
+      const { features } = await (await open()).run({ ids: tokenizer.encode(ids, length) });
+      for (const [i, key] of keys.entries()) {
+        const row = (features!.data as Float32Array).slice(i * dim, (i + 1) * dim);
+        rows.set(key, row);
+        await cache?.add(key, row);
+      }
+      onProgress?.(rows.size, texts.size, 'texts');
     }
+    await cache?.flush();
+  } finally {
+    await release();
+  }
+  const scale = await logitScaleOf(options);
+  const own = prompts.map((all) => all.map((text) => rows.get(cacheKey(text))!));
+  const counts = new Set(own.map((all) => all.length));
+  const shown = counts.size === 1 ? own : own.map((all) => [mean(all)]);
+  const data = new Float32Array(shown.flat().length * dim);
+  shown.flat().forEach((row, i) => data.set(row, i * dim));
+  return { text: float32([shown.length, shown[0]!.length, dim], data), logitScale: scale };
+}
+
+function mean(rows: readonly Float32Array[]): Float32Array {
+  return rows[0]!.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
+}
+
+async function logitScaleOf({ runtime, backbone }: EncodeOptions): Promise<number> {
+  const session = await openProgram(
+    runtime,
+    compileInference((g) => ({ scale: backbone.encoder.scale(g) })),
+    {},
+  );
+  try {
+    return Number((await session.run({})).scale!.data[0]);
   } finally {
     await session.release();
   }
-  const dim = rows[0]!.length;
-  const counts = prompts.map((texts) => texts.length);
-  if (counts.every((n) => n === counts[0])) {
-    return { text: float32([prompts.length, counts[0]!, dim], rows.flat()), logitScale };
-  }
-  let at = 0;
-  const means = counts.map((n) => {
-    const own = rows.slice(at, (at += n));
-    return own[0]!.map((_, i) => own.reduce((sum, row) => sum + row[i]!, 0) / n);
+}
+
+/** One tower of the model, compiled; `open` loads it at the first call. */
+function tower(
+  { runtime, threads }: EncodeOptions,
+  build: (graph: Graph) => Value,
+): {
+  dim: number;
+  open: () => Promise<Session>;
+  release: () => Promise<void>;
+} {
+  let dim = 0;
+  const program: Program = compileInference((graph) => {
+    const features = build(graph);
+    dim = features.shape[1]!;
+    return { features };
   });
-  return { text: float32([prompts.length, 1, dim], means.flat()), logitScale };
+  // the weights are repacked once and used for many runs
+  const settings: SessionOptions = { prepack: true, ...(threads === undefined ? {} : { threads }) };
+  let session: Promise<Session> | undefined;
+  return {
+    dim,
+    open: () => (session ??= openProgram(runtime, program, {}, settings)),
+    release: async () => {
+      const opened = await session?.catch(() => undefined);
+      session = undefined;
+      await opened?.release();
+    },
+  };
 }
 
-export interface DatasetEncoding extends EncodeOptions {
-  dataset: ImageDataset;
-  prompts: readonly (readonly string[])[];
-  processor: ImageProcessor;
-  tokenizer: TextTokenizer;
-  /** Tokens of a text, padding included. */
-  textLength: number;
-  /** Named in the feature file. */
-  model: string;
-  /** Called for a picture that cannot be read; without it, the first one ends the work. */
-  skipBad?: (path: string, error: ScionError) => void;
+function positionsByKey(keys: readonly string[]): Map<string, number[]> {
+  const places = new Map<string, number[]>();
+  keys.forEach((key, i) => {
+    const same = places.get(key);
+    if (same) same.push(i);
+    else places.set(key, [i]);
+  });
+  return places;
 }
 
-/** All splits of a data set and the prompts of its classes, as a feature file holds them. */
-export async function encodeDataset(options: DatasetEncoding): Promise<FeatureContent> {
-  const { dataset, prompts, processor, tokenizer, textLength, model, skipBad } = options;
-  const { text, logitScale } = await encodeTexts(options, prompts, tokenizer, textLength);
-  const splits: Partial<Record<(typeof splitNames)[number], Split>> = {};
-  for (const name of splitNames) {
-    const images = dataset.splits[name];
-    if (!images?.length) continue;
-    const { features, positions } = await encodeImages(
-      { ...options, onProgress: (done, total, what) => options.onProgress?.(done, total, `${name} ${what}`) },
-      images.map(({ path }) => path),
-      processor,
-      skipBad && ((position, error) => skipBad(images[position]!.path, error)),
-    );
-    if (positions.length === 0) throw inputError(name, `none of its ${images.length} pictures can be read`);
-    const groups = name === 'test' ? rowGroups(dataset.groups, positions) : undefined;
-    splits[name] = { features, labels: Int32Array.from(positions, (i) => images[i]!.label), ...(groups && { groups }) };
-  }
-  return { model, logitScale, classNames: dataset.classNames, text, ...splits };
+/** @throws ScionError of kind `interrupted` once the signal has been given */
+function stopIf(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new ScionError('interrupted', [{ path: '', message: 'stopped' }]);
 }
 
-/** Groups of the pictures that were read; a group of which none was is left out. */
-function rowGroups(groups: ImageDataset['groups'], positions: readonly number[]): RowGroups | undefined {
-  const places = new Map(positions.map((position, row) => [position, row]));
-  const found = Object.entries(groups ?? {}).filter(([, rows]) => rows.some((row) => places.has(row)));
-  if (found.length === 0) return undefined;
-  const of = new Int32Array(positions.length).fill(-1);
-  found.forEach(([, rows], group) => rows.forEach((position) => {
-    const row = places.get(position);
-    if (row !== undefined) of[row] = group;
-  }));
-  return { names: found.map(([name]) => name), of };
+function padded(pixels: Float32Array, length: number): Float32Array {
+  const out = new Float32Array(length);
+  out.set(pixels);
+  return out;
 }

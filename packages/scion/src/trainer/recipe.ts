@@ -1,7 +1,9 @@
 /** Recipes: what to train, how, and on what. Every value has a default; the resolved recipe is stored with the run. */
 import { z } from 'zod';
 import { type FeatureMethod, getMethod } from '../peft/index.js';
-import { type Issue, ScionError, unknownName } from '../util/errors.js';
+import { type Issue, ScionError } from '../util/errors.js';
+import { parse, unwrap } from './parse.js';
+import { sourceFields, sourceIssues } from './recipe-source.js';
 import { type Variant, parseVariant } from './variants.js';
 
 const fields = {
@@ -56,7 +58,7 @@ const search = z
   .describe("choose hyper-parameters on validation data; auto: where the method's authors do");
 
 const shared = {
-  features: z.string().min(1).describe('feature file (.safetensors, or .json beside .npy files)'),
+  ...sourceFields,
   validation,
   search,
   strict_shots: z.boolean().default(false).describe('a class with fewer rows than shots is an error'),
@@ -91,11 +93,15 @@ const entry = z.union(
   'expected a method, or an object with name, method and what it changes of config, training and search',
 );
 
+const listOf = (expected: string) => {
+  const path = z.string().min(1);
+  return z.union([path, z.array(path).min(1)], expected).transform((all) => [all].flat()).optional();
+};
+
 const comparison = z.strictObject({
   ...shared,
-  features: z
-    .union([shared.features, z.array(shared.features).min(1)], 'expected a feature file or a list of them')
-    .transform((files) => (typeof files === 'string' ? [files] : files)),
+  features: listOf('expected a feature file or a list of them'),
+  data: listOf('expected pictures (a folder, a manifest or a built-in name) or a list of them'),
   methods: z.array(entry).min(1),
   shots: z.array(z.number().int().min(1)).min(1).default([1, 2, 4, 8, 16]),
   seeds: z.array(z.number().int().min(0)).min(1).default([1, 2, 3]),
@@ -111,6 +117,7 @@ export interface Comparison extends Omit<z.output<typeof comparison>, 'methods'>
 export function resolveRecipe(input: unknown): { recipe: Recipe; method: FeatureMethod } {
   const issues: Issue[] = [];
   const values = parse(recipe, input, '', issues);
+  issues.push(...sourceIssues(input));
   const name = values?.method ?? (input as { method?: unknown } | null)?.method;
   const method = typeof name === 'string' ? collect(issues, () => getMethod(name)) : undefined;
   // the method's own values are checked even where others are wrong, so that all complaints come at once
@@ -132,6 +139,7 @@ export function resolveRecipe(input: unknown): { recipe: Recipe; method: Feature
 export function resolveComparison(input: unknown): Comparison {
   const issues: Issue[] = [];
   const parsed = parse(comparison, input, '', issues);
+  issues.push(...sourceIssues(input));
   const values = parsed && {
     ...parsed,
     methods: parsed.methods.flatMap((entry) =>
@@ -139,7 +147,8 @@ export function resolveComparison(input: unknown): Comparison {
   };
   if (values) {
     const lists = {
-      features: values.features,
+      features: values.features ?? [],
+      data: values.data ?? [],
       methods: values.methods.map(({ name }) => name),
       shots: values.shots,
       seeds: values.seeds,
@@ -172,12 +181,13 @@ function isOwn({ config = {}, training: t = {}, search: s }: Variant, path: stri
 
 /** The recipe of one cell of a comparison. */
 export function recipeOf(c: Comparison, variant: Variant, shotCount: number | 'all', seed: number): RecipeInput {
-  const { methods: _m, shots: _s, seeds: _e, config, features, ...rest } = c;
+  const { methods: _m, shots: _s, seeds: _e, config, features, data, ...rest } = c;
   const { method } = variant;
   const trains = getMethod(method).training !== undefined;
   return {
     ...rest,
-    features: features[0]!,
+    features: features?.[0],
+    data: data?.[0],
     method,
     shots: shotCount,
     seed,
@@ -247,52 +257,6 @@ function collect<T>(issues: Issue[], body: () => T): T | undefined {
     issues.push(...error.issues.filter((i) => !issues.some((j) => j.path === i.path && j.message === i.message)));
     return undefined;
   }
-}
-
-/** Parses with zod and turns its complaints into issues that name the value. */
-function parse<T extends z.ZodType>(
-  schema: T,
-  input: unknown,
-  prefix: string,
-  issues: Issue[],
-): z.output<T> | undefined {
-  const result = schema.safeParse(input);
-  if (result.success) return result.data;
-  for (const problem of result.error.issues) {
-    const path = [prefix, ...problem.path.map(String)].filter(Boolean).join('.');
-    if (problem.code === 'unrecognized_keys') {
-      const known = knownKeys(schema, problem.path);
-      for (const key of problem.keys) {
-        const [issue] = unknownName([path, key].filter(Boolean).join('.'), 'key', key, known).issues;
-        issues.push(issue!);
-      }
-    } else {
-      const value = problem.path.reduce<unknown>(
-        (v, key) => (v as Record<PropertyKey, unknown> | undefined)?.[key],
-        input,
-      );
-      const expected = problem.message
-        .replace(/^(?:[^:]*: )?(?:expected )?/, 'expected ')
-        .replace(/, received .*$/, '');
-      issues.push({
-        path,
-        message: value === undefined ? `missing, ${expected}` : `${JSON.stringify(value)}: ${expected}`,
-      });
-    }
-  }
-  return undefined;
-}
-
-function knownKeys(schema: z.ZodType, path: PropertyKey[]): string[] {
-  let at: unknown = schema;
-  for (const key of path) at = (unwrap(at) as { shape?: Record<PropertyKey, unknown> }).shape?.[key];
-  return Object.keys((unwrap(at) as { shape?: object }).shape ?? {});
-}
-
-function unwrap(schema: unknown): unknown {
-  let at = schema as { unwrap?: () => unknown } | undefined;
-  while (at && typeof at.unwrap === 'function') at = at.unwrap() as typeof at;
-  return at ?? {};
 }
 
 /** What a value of a recipe means, for help texts: `describeField('training.lr')`. */

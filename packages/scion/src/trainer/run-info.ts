@@ -15,6 +15,19 @@ const runInfo = z.object({
   method: z.string(),
   recipe: z.record(z.string(), z.unknown()),
   features: z.object({ path: z.string(), digest: z.string(), model: z.string().optional() }),
+  /** Where the features were computed from pictures. */
+  pictures: z
+    .object({
+      data: z.string(),
+      model: z.object({ name: z.string(), path: z.string(), digest: z.string() }),
+      preprocessing: z.record(z.string(), z.unknown()),
+      prompts: z.array(z.array(z.string())),
+      views: z.number(),
+      view_seed: z.number(),
+      flip: z.boolean(),
+      left_out: z.array(z.string()),
+    })
+    .optional(),
   class_names: z.array(z.string()).min(2),
   dim: z.number().int().positive(),
   logit_scale: z.number().positive(),
@@ -29,7 +42,18 @@ const runInfo = z.object({
       trainable_parameters: z.number(),
       seconds: z.number(),
       validation: score.optional(),
-      test: score.extend({ ece: z.number(), rows: z.number() }).optional(),
+      /** Of calibrated probabilities; `raw_*` before calibration. */
+      test: score
+        .extend({ ece: z.number(), rows: z.number(), raw_loss: z.number().optional(), raw_ece: z.number().optional() })
+        .optional(),
+      /** Absent where there were no validation rows. */
+      calibration: z
+        .object({
+          temperature: z.number().positive(),
+          confidence: z.array(z.number()).length(101),
+          rows: z.number(),
+        })
+        .optional(),
     })
     .optional(),
 });

@@ -1,23 +1,48 @@
-/** A finished run: predicts and evaluates, without the backbone and without the training data. */
+/** A finished run: predicts and evaluates, from features without the backbone and from pictures with it. */
 import { join } from 'node:path';
 import { readFeatureFile, readPredictionFeatures } from '../data/feature-file.js';
 import type { Split } from '../data/feature-file.js';
+import { listPictures } from '../data/picture-list.js';
 import { readSafetensors } from '../formats/safetensors-node.js';
 import { type FeatureInputs, type FeatureModule, getMethod } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Runtime, SessionOptions, Tensors } from '../runtime/session.js';
-import { type ClassificationReport, classificationReport, probabilities } from '../tasks/classification.js';
+import { type Calibration, confidenceOf, rejectionThreshold, scaled } from '../tasks/calibration.js';
+import { type ClassificationReport, argMax, classificationReport, probabilities } from '../tasks/classification.js';
 import { inputError, usageError } from '../util/errors.js';
 import { type Tensor, float32, toFloat32 } from '../util/tensor.js';
 import { type FeatureClassifier, openClassifier } from './classifier.js';
 import { files, readRunInfo } from './run-folder.js';
 import type { RunInfo } from './run-info.js';
+import { type RunOptions, openRunPictures } from './run-pictures.js';
 
 export interface Prediction {
-  /** Most probable class. */
-  label: string;
-  /** The `top` most probable classes, best first. */
+  /** Most probable class; null for "none of these". */
+  label: string | null;
+  /** Why it is none of them. */
+  reason?: string;
+  /** The `top` most probable classes, best first, with calibrated probabilities. */
   classes: { label: string; index: number; probability: number }[];
+}
+export interface ImagePrediction extends Prediction {
+  path: string;
+}
+
+export interface PredictOptions {
+  /** Classes to list. Default 5. */
+  top?: number;
+  /**
+   * Says "none of these" where the largest probability is below what this share of validation rows reaches; 0.95 keeps
+   * 95 of 100 rows like those of training.
+   */
+  reject?: number | undefined;
+}
+
+/** A report on calibrated probabilities, and what they were before. */
+export interface Evaluation extends ClassificationReport {
+  raw: { loss: number; ece: number };
+  /** Where it was asked for: the share of rows that are not rejected, and how many of these are right. */
+  kept?: { coverage: number; accuracy?: number; threshold: number };
 }
 
 export interface Run {
@@ -28,20 +53,25 @@ export interface Run {
    * Features [N, d] of the backbone that the run was trained on (not normalised by the caller) → N predictions.
    * Calls may overlap; they are answered in turn.
    */
-  predict(
-    features: Tensor<'float32'> | readonly ArrayLike<number>[],
-    options?: { top?: number },
-  ): Promise<Prediction[]>;
+  predict(features: Tensor<'float32'> | readonly ArrayLike<number>[], options?: PredictOptions): Promise<Prediction[]>;
   /** The same from a file with `test.features` or `features`. */
-  predictFile(path: string, options?: { top?: number }): Promise<Prediction[]>;
-  /** On the test split of a feature file; of the one it was trained on where none is given. */
-  evaluate(path?: string): Promise<ClassificationReport & { path: string }>;
+  predictFile(path: string, options?: PredictOptions): Promise<Prediction[]>;
+  /**
+   * The same from pictures: files, or folders that stand for all pictures in and below them. The backbone is loaded by
+   * the first call and stays until `close`.
+   */
+  predictImages(paths: readonly string[], options?: PredictOptions): Promise<ImagePrediction[]>;
+  /** On the test split of a feature file or of pictures; of what it was trained on where neither is given. */
+  evaluate(
+    source?: string | { features?: string | undefined; data?: string | undefined },
+    options?: Pick<PredictOptions, 'reject'>,
+  ): Promise<Evaluation & { path: string }>;
   /** Frees the model and ends its thread. */
   close(): Promise<void>;
 }
 
 /** Loads a run folder. @throws ScionError where it is missing, unfinished, damaged or too new */
-export async function loadRun(path: string): Promise<Run> {
+export async function loadRun(path: string, options: RunOptions = {}): Promise<Run> {
   const info = await readRunInfo(path);
   if (info.state !== 'finished' || !info.result) {
     throw inputError(path, `the run is not finished; go on with \`scion resume ${path}\``);
@@ -49,7 +79,7 @@ export async function loadRun(path: string): Promise<Run> {
   const read = async (name: string): Promise<Tensors> =>
     Object.fromEntries((await readSafetensors(join(path, name))).tensors);
   const [support, values] = [await read(files.support), await read(files.adapter)];
-  return runFromParts(path, info, support, values);
+  return runFromParts(path, info, support, values, options);
 }
 
 /** The inputs of a run's method, from what its folder stores. */
@@ -97,7 +127,14 @@ export function storedModule(path: string, info: RunInfo, support: Tensors, valu
 }
 
 /** @param runtime one that is there already and now belongs to the run; otherwise the first prediction starts one */
-export function runFromParts(path: string, info: RunInfo, support: Tensors, values: Tensors, runtime?: Runtime): Run {
+export function runFromParts(
+  path: string,
+  info: RunInfo,
+  support: Tensors,
+  values: Tensors,
+  options: RunOptions = {},
+  runtime?: Runtime,
+): Run {
   const { class_names: classNames, dim } = info;
   const module = storedModule(path, info, support, values);
   let classifier: Promise<FeatureClassifier> | undefined;
@@ -106,6 +143,8 @@ export function runFromParts(path: string, info: RunInfo, support: Tensors, valu
     if (closed) throw usageError(path, 'this run has been closed; load it again');
     return (classifier ??= openClassifier((runtime ??= nodeRuntime()), module, values));
   };
+  const pictures = openRunPictures(path, info, () => (runtime ??= nodeRuntime()), options);
+  const calibration = info.result?.calibration;
 
   const checked = (features: Tensor<'float32'>, where: string): Tensor<'float32'> => {
     if (features.shape.length !== 2 || features.shape[1] !== dim) {
@@ -123,33 +162,62 @@ export function runFromParts(path: string, info: RunInfo, support: Tensors, valu
       );
     return features;
   };
+  const compareModels = (file: string, model: string | undefined): void => {
+    if (model === undefined || info.features.model === undefined || model === info.features.model) return;
+    options.onWarning?.(
+      `${file}: its features are of the model ${model}, the run was trained on those of ` +
+        `${info.features.model}; results mean nothing unless these are the same`,
+    );
+  };
+  const testOf = async (file: string): Promise<{ path: string; split: Split }> => {
+    const { test, classNames: names, model } = await readFeatureFile(file, { test: true });
+    if (names.join('\0') !== classNames.join('\0')) {
+      throw inputError(
+        file,
+        `its classes (${names.length}: ${names.slice(0, 3).join(', ')}, …) are not those of the run ` +
+          `(${classNames.length}: ${classNames.slice(0, 3).join(', ')}, …); use a file with the same class_names`,
+      );
+    }
+    checked(test!.features, `${file}: test.features`);
+    compareModels(file, model);
+    return { path: file, split: test! };
+  };
   const run: Run = {
     path,
     info,
     classNames,
-    async predict(features, options) {
+    async predict(features, chosen) {
       const given = 'data' in features ? features : fromRows(features, dim);
-      const logits = await (await open()).logits(checked(given, 'features'));
-      return predictions(logits, classNames, options?.top ?? 5);
+      const threshold = thresholdOf(path, calibration, chosen?.reject);
+      const logits = scaled(await (await open()).logits(checked(given, 'features')), calibration?.temperature ?? 1);
+      return predictions(logits, classNames, chosen?.top ?? 5, threshold);
     },
-    async predictFile(file, options) {
-      const { features, name } = await readPredictionFeatures(file);
-      return run.predict(checked(features, `${file}: ${name}`), options);
+    async predictFile(file, chosen) {
+      const { features, name, model } = await readPredictionFeatures(file);
+      compareModels(file, model);
+      return run.predict(checked(features, `${file}: ${name}`), chosen);
     },
-    async evaluate(file = info.features.path) {
-      const { test, classNames: names } = await readFeatureFile(file, { test: true });
-      if (names.join('\0') !== classNames.join('\0')) {
-        throw inputError(
-          file,
-          `its classes (${names.length}: ${names.slice(0, 3).join(', ')}, …) are not those of the run ` +
-            `(${classNames.length}: ${classNames.slice(0, 3).join(', ')}, …); use a file with the same class_names`,
-        );
+    async predictImages(paths, chosen) {
+      thresholdOf(path, calibration, chosen?.reject); // said before the work
+      const files = await listPictures(paths);
+      const { features, paths: read } = await pictures.encode(files);
+      if (read.length === 0 && files.length > 0) {
+        throw inputError(files[0]!, `none of the ${files.length} pictures can be read; replace them`);
       }
-      const logits = await (await open()).logits(checked(test!.features, `${file}: test.features`));
-      return { path: file, ...classificationReport(logits, test!.labels, classNames.length, test!.groups) };
+      const found = await run.predict(features, chosen);
+      return found.map((prediction, i) => ({ path: read[i]!, ...prediction }));
+    },
+    async evaluate(source = {}, chosen) {
+      const { features: file, data } = typeof source === 'string' ? { features: source, data: undefined } : source;
+      const threshold = thresholdOf(path, calibration, chosen?.reject);
+      const fromPictures = data !== undefined || (file === undefined && info.pictures !== undefined);
+      const found = fromPictures ? await pictures.test(data) : await testOf(file ?? info.features.path);
+      const logits = await (await open()).logits(found.split.features);
+      return { path: found.path, ...evaluation(logits, found.split, calibration?.temperature, threshold) };
     },
     async close() {
       closed = true;
+      await pictures.release();
       await runtime?.close();
     },
   };
@@ -168,15 +236,50 @@ function fromRows(rows: readonly ArrayLike<number>[], dim: number): Tensor<'floa
   return float32([rows.length, dim], data);
 }
 
-function predictions(logits: Float32Array, classNames: readonly string[], top: number): Prediction[] {
+function predictions(
+  logits: Float64Array,
+  classNames: readonly string[],
+  top: number,
+  threshold: number | undefined,
+): Prediction[] {
   const classes = classNames.length;
   return Array.from({ length: logits.length / classes }, (_, row) => {
     const p = probabilities(logits.subarray(row * classes, (row + 1) * classes));
     const best = Array.from(p, (probability, index) => ({ label: classNames[index]!, index, probability }))
       .sort((a, b) => b.probability - a.probability || a.index - b.index)
       .slice(0, Math.max(1, top));
-    return { label: best[0]!.label, classes: best };
+    const confidence = confidenceOf(p);
+    if (threshold === undefined || confidence >= threshold) return { label: best[0]!.label, classes: best };
+    const reason = `none of these: the largest probability is ${confidence.toFixed(4)}, below ${threshold.toFixed(4)}`;
+    return { label: null, reason, classes: best };
   });
+}
+
+/** The least probability that is not rejected; undefined where nothing is. */
+function thresholdOf(path: string, calibration: Calibration | undefined, keep: number | undefined): number | undefined {
+  if (keep === undefined) return undefined;
+  if (!(keep > 0 && keep <= 1)) {
+    throw usageError('--reject', `${keep}: expected the share of known pictures to keep, above 0 and up to 1`);
+  }
+  if (calibration) return rejectionThreshold(calibration, keep);
+  throw usageError('--reject', `${path} has no validation rows to tell a threshold by; train with more --shots`);
+}
+
+function evaluation(logits: Float32Array, { labels, groups }: Split, temperature = 1, threshold?: number): Evaluation {
+  const classes = logits.length / labels.length;
+  const { loss, ece } = classificationReport(logits, labels, classes);
+  const calibrated = scaled(logits, temperature);
+  const report = { ...classificationReport(calibrated, labels, classes, groups), raw: { loss, ece } };
+  if (threshold === undefined) return report;
+  let [kept, right] = [0, 0];
+  labels.forEach((label, row) => {
+    const p = probabilities(calibrated.subarray(row * classes, (row + 1) * classes));
+    if (confidenceOf(p) < threshold) return;
+    kept++;
+    right += Number(argMax(p) === label);
+  });
+  const coverage = kept / labels.length;
+  return { ...report, kept: { coverage, threshold, ...(kept > 0 ? { accuracy: right / kept } : {}) } };
 }
 
 /** Opens, evaluates one split and releases. */
@@ -185,12 +288,11 @@ export async function evaluateSplit(
   module: FeatureModule,
   values: Tensors,
   split: Split,
-  options?: SessionOptions,
-): Promise<ClassificationReport> {
+  { temperature, ...options }: SessionOptions & { temperature?: number } = {},
+): Promise<Evaluation> {
   const classifier = await openClassifier(runtime, module, values, options);
   try {
-    const logits = await classifier.logits(split.features);
-    return classificationReport(logits, split.labels, classifier.classes, split.groups);
+    return evaluation(await classifier.logits(split.features), split, temperature);
   } finally {
     await classifier.release();
   }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { tinyContent } from '../../test/support/features.js';
 import type { FeatureFile, Split } from '../data/feature-file.js';
+import { float32 } from '../util/tensor.js';
 import { combinations, prepareRows } from './select.js';
 
 const file = (options: Parameters<typeof tinyContent>[0]): FeatureFile => ({
@@ -114,4 +115,39 @@ test('a grid in order, the last name fastest', () => {
     { a: 2, b: 4 },
   ]);
   expect(combinations({})).toEqual([{}]);
+});
+
+describe('several views of a picture', () => {
+  // each training row twice more, slightly moved
+  const viewed = (plain: FeatureFile): FeatureFile => {
+    const { features, labels } = plain.train!;
+    const rows = labels.length;
+    const train: Split = {
+      features: float32([3 * rows, 8], [0, 1, 2].flatMap((v) => Array.from(features.data, (x) => x + v * 1e-3))),
+      labels: Int32Array.from({ length: 3 * rows }, (_, i) => labels[i % rows]!),
+      pictures: Int32Array.from({ length: 3 * rows }, (_, i) => i % rows),
+    };
+    return { ...plain, train };
+  };
+
+  test.each([
+    ['holdout', { shots: 4 }, 4, 4],
+    ['holdout', { shots: 'all' as const }, undefined, undefined],
+    ['kfold', { shots: 12, validation: 'kfold' as const }, 12, 3],
+  ])('%s: validation has plain views alone, of pictures that training has no view of', (how, asked, shots, held) => {
+    const plain = prepare(large, asked);
+    const { support, validation, pairs } = prepare(viewed(large), asked);
+    expect(validation).toBe(how);
+    expect(perClass(support)).toEqual(perClass(plain.support).map((n) => 3 * n));
+    if (shots !== undefined) expect(perClass(support)).toEqual([shots, shots, shots].map((n) => 3 * n));
+    pairs.forEach(({ train, val }, i) => {
+      if (held !== undefined) expect(perClass(val)).toEqual([held, held, held]);
+      const originals = new Set(keys(large.train!));
+      expect(keys(val).every((key) => originals.has(key))).toBe(true);
+      expect(keys(val).sort()).toEqual(keys(plain.pairs[i]!.val).sort());
+      const seen = new Set(train.pictures);
+      expect([...val.pictures!].filter((p) => seen.has(p))).toEqual([]);
+      expect(train.labels.length % 3).toBe(0);
+    });
+  });
 });

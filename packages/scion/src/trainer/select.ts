@@ -1,12 +1,14 @@
 /** Validation: which rows choose the hyper-parameters and the epoch, and the choice itself. Test rows never do. */
-import { type FewShot, drawShots, folds, rowsByClass, subset } from '../data/few-shot.js';
+import { type FewShot, drawShots, folds, plainRows, rowsByClass, subset, withViews } from '../data/few-shot.js';
 import type { FeatureFile, Split } from '../data/feature-file.js';
 import type { FeatureInputs, FeatureMethod, Search } from '../peft/index.js';
 import type { Runtime, SessionOptions, Tensors } from '../runtime/session.js';
+import type { Calibration } from '../tasks/calibration.js';
 import { usageError } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { scalar } from '../util/tensor.js';
 import { openClassifier } from './classifier.js';
+import { calibrateHeldOut } from './held-out.js';
 import { type Checkpoint, type Fit, type FitOptions, type Metric, type Score, better, fit, score, scorer } from './fit.js';
 import type { Recipe } from './recipe.js';
 
@@ -46,11 +48,13 @@ export function prepareRows(
   if (recipe.validation === 'holdout' && !held) {
     throw usageError('--validation', 'holdout: no rows are left in some classes; use fewer --shots, or kfold');
   }
-  const support = subset(train, held?.train ?? drawn.train);
+  const support = subset(train, withViews(train, held?.train ?? drawn.train));
   if (held) return { support, validation: 'holdout', pairs: [{ train: support, val: held.val }], warnings };
   if (recipe.validation === 'none') return { support, validation: 'none', pairs: [], warnings };
 
-  const smallest = Math.min(...Array.from({ length: classes }, (_, k) => support.labels.filter((l) => l === k).length));
+  const counts = new Array<number>(classes).fill(0);
+  for (const row of plainRows(support)) counts[support.labels[row]!]!++;
+  const smallest = Math.min(...counts);
   const k = Math.min(mostHeldOut, smallest);
   if (k < 2) {
     const why = 'a class has one training row and no row is left over for validation';
@@ -58,11 +62,14 @@ export function prepareRows(
     warnings.push(`${why}: nothing is chosen on validation, published values are used`);
     return { support, validation: 'none', pairs: [], warnings };
   }
-  const parts = folds(support.labels, classes, k, random);
+  const parts = folds(support, classes, k, random);
   const pairs = parts.map((part, i) => ({
     train: subset(
       support,
-      parts.flatMap((rows, j) => (j === i ? [] : rows)),
+      withViews(
+        support,
+        parts.flatMap((rows, j) => (j === i ? [] : rows)),
+      ),
     ),
     val: subset(support, part),
   }));
@@ -141,6 +148,8 @@ export interface Chosen extends Fit {
   config: Record<string, unknown>;
   /** Its score on validation rows (the mean over folds); absent without validation. */
   validation?: Score;
+  /** Where it was asked for and there are validation rows. */
+  calibration?: Calibration;
   /** What the search tried, best first. */
   searched: { values: Record<string, number>; score: Score }[];
 }
@@ -159,6 +168,8 @@ export interface ChooseOptions {
   resume?: Checkpoint;
   /** Ends the work with an error of kind `interrupted`. */
   signal?: AbortSignal;
+  /** Whether to fit a temperature on the validation rows. */
+  calibrate?: boolean;
 }
 
 /** Searches where the recipe asks for it, then trains on all support rows. */
@@ -245,7 +256,28 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
       : training
         ? foldScore(fold, training.checkpoint)
         : await plainScore(options, config));
-  return { ...final, config, searched, ...(validation ? { validation } : {}) };
+  let calibration: Calibration | undefined;
+  if (options.calibrate && rows.pairs.length > 0) {
+    if (stopAfter !== undefined) options.onPhase?.('calibration');
+    const pairs: Parameters<typeof calibrateHeldOut>[1][number][] = [];
+    for (const [i, pair] of rows.pairs.entries()) {
+      // each fold kept the epoch that suits itself; what counts is the training that ends where the final one does
+      const { values } =
+        stopAfter === undefined
+          ? (fold[i] ?? (await onPair(config, pair)))
+          : await fit({
+              ...shared,
+              module: module(config, pair.train),
+              train: pair.train,
+              training: training!,
+              stopAfter,
+              ...(options.signal ? { signal: options.signal } : {}),
+            });
+      pairs.push({ val: pair.val, module: module(config, pair.train), values });
+    }
+    calibration = await calibrateHeldOut(runtime, pairs, threadsOf(recipe));
+  }
+  return { ...final, config, searched, ...(validation ? { validation } : {}), ...(calibration ? { calibration } : {}) };
 }
 
 export function threadsOf({ threads }: Pick<Recipe, 'threads'>): SessionOptions {

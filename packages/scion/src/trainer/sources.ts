@@ -1,5 +1,7 @@
 /** Where the data sets of a comparison come from. */
-import { type FeatureFile, type Need, readFeatureFile } from '../data/feature-file.js';
+import type { FeatureFile, Need } from '../data/feature-file.js';
+import { type PictureSet, pictureSets } from '../data/suites.js';
+import { type SourceOptions, recipeFeatures } from './pictures.js';
 import type { Comparison } from './recipe.js';
 
 /** One data set: opened when its content is needed. */
@@ -10,11 +12,22 @@ export interface Source {
   readonly open: (need: Need) => Promise<FeatureFile>;
 }
 
-/** The data sets of a comparison, named after their files; by the whole path where two files have the same name. */
-export function sources({ features }: Pick<Comparison, 'features'>): Source[] {
-  const short = features.map((path) => path.replace(/^.*[\\/]/, '').replace(/\.[^.]+$/, ''));
-  return features.map((path, i) => ({
-    name: short.filter((name) => name === short[i]).length > 1 ? path : short[i]!,
-    open: (need) => readFeatureFile(path, need),
+/**
+ * The data sets of a comparison: feature files, or pictures, where the name of a suite stands for all its tasks. Named
+ * after their files; by the whole path where two files have the same name.
+ */
+export async function sources(comparison: Comparison, options: SourceOptions): Promise<Source[]> {
+  const { features = [], data = [] } = comparison;
+  const sets: PictureSet[] = (await Promise.all(data.map(pictureSets))).flat();
+  const all = [
+    ...features.map((path) => ({ path, name: undefined, recipe: { ...comparison, data: undefined, features: path } })),
+    ...sets.map(({ path, name }) => ({ path, name, recipe: { ...comparison, features: undefined, data: path } })),
+  ].map((source) => ({ ...source, name: nameOf(source) }));
+  return all.map(({ name, path, recipe }) => ({
+    name: all.filter((other) => other.name === name).length > 1 ? path : name,
+    open: (need) => recipeFeatures(recipe, need, options),
   }));
 }
+
+const nameOf = ({ path, name }: { path: string; name: string | undefined }): string =>
+  name ?? path.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, '').replace(/\.[^.]+$/, '');

@@ -1,15 +1,15 @@
 /** Training into a run folder, from a recipe to a finished run; and going on with one that was stopped. */
 import { availableParallelism, cpus } from 'node:os';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
-import { readFeatureFile } from '../data/feature-file.js';
-import type { FeatureFile } from '../data/feature-file.js';
 import type { FeatureMethod } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Tensors } from '../runtime/session.js';
 import { ScionError, inputError } from '../util/errors.js';
 import { type Tensor, int64, numel } from '../util/tensor.js';
 import type { Metric } from './fit.js';
+import { type RecipeFeatures, type SourceOptions, recipeFeatures } from './pictures.js';
 import { type Recipe, type RecipeInput, resolveRecipe } from './recipe.js';
 import { type Run, evaluateSplit, loadRun, runFromParts } from './run.js';
 import { RunFolder, checkFree } from './run-folder.js';
@@ -17,7 +17,7 @@ import { type RunInfo, runFormat } from './run-info.js';
 import { type Prepared, chooseAndFit, featureInputs, prepareRows, threadsOf } from './select.js';
 
 /** What a caller may watch. */
-export interface TrainOptions {
+export interface TrainOptions extends SourceOptions {
   onMetric?: (metric: Metric, total: { epochs: number }) => void;
   onPhase?: (phase: string) => void;
   /** Warnings about the data, before training starts. */
@@ -44,6 +44,9 @@ export function environment(): Record<string, string> {
   };
 }
 
+const uncalibrated =
+  'there are no validation rows: probabilities are not calibrated, and predict cannot say "none of these"';
+
 /**
  * Trains as the recipe says into the new folder `out`.
  * @throws ScionError before anything is written where recipe or features are wrong
@@ -51,13 +54,16 @@ export function environment(): Record<string, string> {
 export async function train(recipe: RecipeInput & { out: string }, options: TrainOptions = {}): Promise<Run> {
   const { out, ...rest } = recipe;
   const resolved = resolveRecipe(rest);
-  // a run remembers where its features are, wherever it is used from
-  resolved.recipe.features = resolve(resolved.recipe.features);
   const { method } = resolved;
+  // a run remembers where its features are, wherever it is used from
+  for (const key of ['features', 'data', 'descriptions'] as const) {
+    if (resolved.recipe[key] !== undefined) resolved.recipe[key] = resolve(resolved.recipe[key]);
+  }
   await checkFree(out);
-  const file = await readFeatureFile(resolved.recipe.features, { train: true, text: method.needsText });
+  const file = await recipeFeatures(resolved.recipe, { train: true, text: method.needsText }, options);
+  if (file.pictures) resolved.recipe.model = file.pictures.model.name;
   const rows = prepareRows(file, resolved.recipe);
-  const warnings = [...file.notes, ...rows.warnings];
+  const warnings = [...file.notes, ...rows.warnings, ...(rows.pairs.length > 0 ? [] : [uncalibrated])];
   warnings.forEach((w) => options.onWarning?.(w));
   const info: RunInfo = {
     format: runFormat,
@@ -67,6 +73,7 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
     method: method.name,
     recipe: { ...resolved.recipe },
     features: { path: file.path, digest: file.digest, ...(file.model ? { model: file.model } : {}) },
+    ...(file.pictures ? { pictures: file.pictures } : {}),
     class_names: [...file.classNames],
     dim: file.dim,
     logit_scale: file.logitScale,
@@ -84,12 +91,23 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
 export async function resume(path: string, options: TrainOptions = {}): Promise<Run> {
   const folder = await RunFolder.reopen(path);
   try {
-    if (folder.info.state === 'finished') return await loadRun(path);
+    if (folder.info.state === 'finished') return await loadRun(path, options);
     const resolved = resolveRecipe(folder.info.recipe);
-    const { features } = folder.info;
-    const file = await readFeatureFile(features.path, { train: true, text: resolved.method.needsText });
+    const { features, pictures } = folder.info;
+    if (pictures && pictures.model.name === pictures.model.path && !existsSync(pictures.model.path)) {
+      throw inputError(
+        path,
+        `the model of its training is not at ${pictures.model.path} any more; put it back, or train again`,
+      );
+    }
+    const file = await recipeFeatures(resolved.recipe, { train: true, text: resolved.method.needsText }, options);
     if (file.digest !== features.digest) {
-      throw inputError(features.path, 'has changed since the run began; put the old file back or train again');
+      throw inputError(
+        features.path,
+        file.pictures
+          ? 'its pictures, words or model have changed since the run began; put the old ones back or train again'
+          : 'has changed since the run began; put the old file back or train again',
+      );
     }
     return await complete(folder, file, prepareRows(file, resolved.recipe), resolved, options, { fresh: false });
   } finally {
@@ -99,7 +117,7 @@ export async function resume(path: string, options: TrainOptions = {}): Promise<
 
 async function complete(
   folder: RunFolder,
-  file: FeatureFile,
+  file: RecipeFeatures,
   rows: Prepared,
   { recipe, method }: { recipe: Recipe; method: FeatureMethod },
   options: TrainOptions,
@@ -114,6 +132,7 @@ async function complete(
     const checkpoint = fresh ? undefined : await folder.loadCheckpoint();
     const chosen = await chooseAndFit({
       ...(options.signal ? { signal: options.signal } : {}),
+      calibrate: true,
       runtime,
       method,
       recipe,
@@ -147,7 +166,7 @@ async function complete(
         method.create(featureInputs(file, rows.support), chosen.config),
         chosen.values,
         file.test,
-        threadsOf(recipe),
+        { ...threadsOf(recipe), ...(chosen.calibration ? { temperature: chosen.calibration.temperature } : {}) },
       ));
     await folder.writeInfo({
       state: 'finished',
@@ -158,10 +177,11 @@ async function complete(
         seconds: (performance.now() - started) / 1000,
         ...(chosen.validation ? { validation: chosen.validation } : {}),
         ...(test ? { test } : {}),
+        ...(chosen.calibration ? { calibration: chosen.calibration } : {}),
       },
     });
     await folder.close();
-    return runFromParts(folder.path, folder.info, supportTensors(file.text, rows), chosen.values, runtime);
+    return runFromParts(folder.path, folder.info, supportTensors(file.text, rows), chosen.values, options, runtime);
   } catch (error) {
     await runtime.close();
     // a run that never took a step has nothing to resume from
@@ -180,8 +200,8 @@ function interrupted(path: string): ScionError {
 }
 
 async function testScore(...given: Parameters<typeof evaluateSplit>): Promise<NonNullable<RunInfo['result']>['test']> {
-  const { accuracy, loss, ece, rows } = await evaluateSplit(...given);
-  return { accuracy, loss, ece, rows };
+  const { accuracy, loss, ece, rows, raw } = await evaluateSplit(...given);
+  return { accuracy, loss, ece, rows, raw_loss: raw.loss, raw_ece: raw.ece };
 }
 
 export function countValues(values: Tensors): number {

@@ -30,15 +30,17 @@ export interface Running {
 export interface StartOptions {
   cwd?: string;
   uid?: number;
+  /** On top of the test's own environment. */
+  env?: Record<string, string>;
   /** A shell line that ends in `exec "$@"`, to start the command under other conditions. */
   shell?: string;
 }
 
-function run(args: readonly string[], { cwd, uid, shell }: StartOptions): Running {
+function run(args: readonly string[], { cwd, uid, shell, env }: StartOptions): Running {
   const line = [process.execPath, ...args];
   const [file, ...rest] = shell === undefined ? line : ['sh', '-c', shell, 'sh', ...line];
   const child = spawn(file!, rest, {
-    stdio: ['ignore', 'pipe', 'pipe'], cwd, timeout: 50_000, killSignal: 'SIGKILL',
+    stdio: ['ignore', 'pipe', 'pipe'], cwd, env: { ...process.env, ...env }, timeout: 50_000, killSignal: 'SIGKILL',
       ...(uid === undefined ? {} : { uid, gid: uid }),
   });
   const text = { stdout: '', stderr: '' };

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import {
   type ComparisonInput, ScionError, compare, resolveComparison, writeAtomically,
 } from '../../index.js';
-import { Progress, checkTarget, interruptible, note, print, printable } from '../output.js';
+import { Progress, checkTarget, interruptible, note, print, printable, watchSource } from '../output.js';
 import { addRecipeFlags, compareFlags, readRecipe, withFlagNames } from '../recipe-flags.js';
 import { htmlReport } from '../report/html.js';
 import { summaryOf } from '../report/summary.js';
@@ -48,6 +48,7 @@ Nothing is ever chosen on the test split. With few seeds, methods within a devia
         const result = await compare(recipe, {
           signal,
           ...(json === undefined ? {} : { journal: journalOf(json) }),
+          ...watchSource(progress),
           onWarning: (warning) => {
             progress.pause();
             note(`warning: ${warning}`);

@@ -16,7 +16,7 @@ import {
   version,
   writeAtomically,
 } from '../../index.js';
-import { makeFolder, note, print, table } from '../output.js';
+import { Progress, makeFolder, note, print, table, watchSource } from '../output.js';
 import { addRecipeFlags, readRecipe, trainFlags, withFlagNames } from '../recipe-flags.js';
 
 export function addLook(program: Command): void {
@@ -73,7 +73,8 @@ export function addLook(program: Command): void {
       ? await describeRun(target)
       : await withFlagNames(options, trainFlags, async () => {
           const from = { ...options, ...(target === undefined ? {} : { recipe: target }) };
-          return describeRecipe(await readRecipe<RecipeInput>(from, trainFlags, resolveRecipe));
+          const recipe = await readRecipe<RecipeInput>(from, trainFlags, resolveRecipe);
+          return describeRecipe(recipe, watchSource(new Progress(true)));
         });
     const parts = description.parts.filter((p) => options.part === undefined || p.name === options.part);
     if (parts.length === 0) {

@@ -1,8 +1,7 @@
 /** `scion train` and `scion resume`. */
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { type RecipeInput, type Run, type TrainOptions, resolveRecipe, resume, train } from '../../index.js';
-import { Progress, interruptible, note, percent, print } from '../output.js';
+import { Progress, calibrationErrors, interruptible, percent, print, watchSource } from '../output.js';
 import { addRecipeFlags, readRecipe, trainFlags, withFlagNames } from '../recipe-flags.js';
 
 export function addTrain(program: Command): void {
@@ -10,8 +9,8 @@ export function addTrain(program: Command): void {
     .command('train')
     .summary('adapt a classifier to a few examples per class')
     .description(
-      'Trains a method on features of your pictures and writes a run folder: everything that is needed to ' +
-        'predict, evaluate, resume or copy the result elsewhere.',
+      'Trains a method on your pictures (--data) or on features of them (--features) and writes a run folder: ' +
+        'everything that is needed to predict, evaluate, resume or copy the result elsewhere.',
     )
     .option('--out <folder>', 'run folder to make; must not exist yet')
     .option('--json', 'print the result as JSON');
@@ -20,6 +19,7 @@ export function addTrain(program: Command): void {
       'after',
       `
 Examples:
+  scion train --data photos --model clip-vit-base-patch32 --shots 16 --out runs/photos
   scion train --features pets.safetensors --shots 16 --out runs/pets
   scion train --features pets.safetensors --method tip-adapter-f --shots 4 --seed 2 --out runs/tip
   scion train --recipe recipes/graph-adapter.yaml --set beta=0.7 --out runs/beta
@@ -55,15 +55,14 @@ async function collected(options: Record<string, unknown>): Promise<RecipeInput 
       ? []
       : [{ path: '--out', message: 'missing: name the run folder to make, e.g. --out runs/first' }];
   const recipe = await readRecipe<RecipeInput>(options, trainFlags, resolveRecipe, missing);
-  // runs remember where their features are, wherever they are resumed from
-  return { ...recipe, features: resolve(recipe.features), out: String(options.out) };
+  return { ...recipe, out: String(options.out) };
 }
 
 function watch(progress: Progress, bar: boolean): TrainOptions {
   let phase = 'training';
   return {
     signal: interruptible(),
-    onWarning: (warning) => note(`warning: ${warning}`),
+    ...watchSource(progress),
     onPhase: (next) => {
       phase = next;
       progress.restart();
@@ -90,7 +89,8 @@ async function finish(run: Run, json: boolean, progress: Progress): Promise<void
       ...(result!.validation ? [`validation (${validation}): ${percent(result!.validation.accuracy)}`] : []),
       ...(result!.test
         ? [
-            `test: ${percent(result!.test.accuracy)} of ${result!.test.rows} rows, calibration error ${percent(result!.test.ece)}`,
+            `test: ${percent(result!.test.accuracy)} of ${result!.test.rows} rows, ` +
+              calibrationErrors(result!.test.ece, result!.test.raw_ece),
           ]
         : []),
       `run folder: ${run.path}`,

@@ -1,88 +1,222 @@
 /** `scion eval` and `scion predict`: what a finished run is for. */
 import type { Command } from 'commander';
-import { loadRun, usageError } from '../../index.js';
-import { percent, print, printable, table } from '../output.js';
+import {
+  type Evaluation,
+  type ImagePrediction,
+  type Issue,
+  type Prediction,
+  type Run,
+  type RunOptions,
+  ScionError,
+  loadRun,
+} from '../../index.js';
+import {
+  Progress,
+  calibrationErrors,
+  interruptible,
+  note,
+  percent,
+  print,
+  printable,
+  table,
+  watchSource,
+} from '../output.js';
+
+interface Options {
+  features?: string;
+  data?: string;
+  model?: string;
+  reject?: string | boolean;
+  skipBad?: boolean;
+  cache: boolean;
+  json?: boolean;
+}
+/** Of 100 pictures like those of training, as many are kept where `--reject` says nothing else. */
+const defaultKeep = 0.95;
+const rejectHelp =
+  'say "none of these" below the probability that this share of validation rows reaches (0.95 where not given)';
 
 export function addUse(program: Command): void {
-  program
-    .command('eval <run>')
+  shared(program.command('eval <run>'))
     .summary('accuracy of a run: per class, confusion, calibration')
     .description(
-      'Evaluates a run on the test split of a feature file, of the one it was trained on where none is given.',
+      'Evaluates a run on test pictures or the test split of a feature file, by default those of its training.',
     )
     .option('--features <file>', 'feature file with test.features and test.labels')
+    .option('--data <path>', 'pictures below test/<class>, or a manifest with a test split')
+    .option('--no-cache', 'neither take features from the cache nor keep them there')
     .option('--json', 'print the result as JSON (accuracy, loss, ece, per_class, confusion)')
-    .action(async (path: string, options: { features?: string; json?: boolean }) => {
-      const run = await loadRun(path);
-      try {
-        const { accuracy, loss, ece, rows, perClass, confusion, groups, path: file } = await run.evaluate(options.features);
-        const perName = perClass.map((c, k) => ({ class: run.classNames[k]!, ...c }));
-        print(
-          options.json === true,
-          {
-            run: path,
-            features: file,
-            accuracy,
-            loss,
-            ece,
-            rows,
-            ...(groups && { groups }),
-            per_class: perName,
-            class_names: run.classNames,
-            confusion,
-          },
-          () =>
-            [
-              `accuracy ${percent(accuracy)} of ${rows} rows, loss ${loss.toFixed(4)}, calibration error ${percent(ece)}`,
-              ...Object.entries(groups ?? {}).map(([name, group]) =>
-                `${printable(name)}: accuracy ${percent(group.accuracy)} of ${group.rows} rows`),
-              '',
-              table(
-                ['class', 'rows', 'accuracy', 'most often taken for'],
-                perName.map((c, k) => [
-                  printable(c.class),
-                  String(c.rows),
-                  c.accuracy === undefined ? '–' : percent(c.accuracy),
-                  takenFor(confusion[k]!, k, run.classNames),
-                ]),
-              ),
-            ].join('\n'),
-        );
-      } finally {
-        await run.close();
+    .action(async (path: string, options: Options) => {
+      const issues: Issue[] = [];
+      if (options.features !== undefined && options.data !== undefined) {
+        issues.push({ path: '--data', message: 'is given beside --features; choose one' });
       }
+      const reject = keepOf(options, issues);
+      ignored(options, issues);
+      if (issues.length > 0) throw new ScionError('usage', issues);
+      const left: string[] = [];
+      await withRun(path, options, left, async (run) => {
+        const { features, data } = options;
+        const found = await run.evaluate({ features, data }, { reject });
+        print(options.json === true, evaluationJson(run, found, left), () => evaluationText(run, found));
+      });
     });
 
-  program
-    .command('predict <run>')
-    .summary('classes and probabilities of new features')
+  shared(program.command('predict <run> [pictures...]'))
+    .summary('classes and probabilities of pictures or features')
     .description(
-      'Predicts every row of a feature file: `test.features` or `features` of a .safetensors file, labels are not needed.',
+      'Predicts pictures (files, or folders that stand for all pictures in and below them) with the backbone that ' +
+        'the run was trained on, or every row of a feature file: `test.features` or `features`, labels are not needed.',
     )
-    .option('--features <file>', 'feature file')
-    .option('--top <n>', 'classes to list per row', '5')
+    .option('--features <file>', 'feature file instead of pictures')
+    .option('--top <n>', 'classes to list', '5')
     .option('--json', 'print the predictions as JSON')
-    .action(async (path: string, options: { features?: string; top: string; json?: boolean }) => {
+    .action(async (path: string, pictures: string[], options: Options & { top: string }) => {
+      const issues: Issue[] = [];
       const top = Number(options.top);
-      if (!Number.isInteger(top) || top < 1)
-        throw usageError('--top', `${options.top}: expected a whole number from 1 on`);
-      if (options.features === undefined)
-        throw usageError('--features', 'missing: name the file with the features to predict');
-      const run = await loadRun(path);
-      try {
-        const predictions = await run.predictFile(options.features, { top });
-        print(options.json === true, { run: path, features: options.features, predictions }, () =>
-          predictions
-            .map(
-              ({ classes }, row) =>
-                `${row}\t${classes.map((c) => `${printable(c.label)} ${percent(c.probability)}`).join('\t')}`,
-            )
-            .join('\n'),
-        );
-      } finally {
-        await run.close();
+      if (!Number.isInteger(top) || top < 1) {
+        issues.push({ path: '--top', message: `${options.top}: expected a whole number from 1 on` });
       }
+      const reject = keepOf(options, issues);
+      ignored(options, issues);
+      const { features } = options;
+      if (features === undefined && pictures.length === 0) {
+        issues.push({
+          path: '--features',
+          message: 'missing: name pictures, or the file with the features to predict',
+        });
+      }
+      if (features !== undefined && pictures.length > 0) {
+        issues.push({ path: '--features', message: 'is given beside pictures; choose one' });
+      }
+      if (issues.length > 0) throw new ScionError('usage', issues);
+      const left: string[] = [];
+      await withRun(path, options, left, async (run) => {
+        const predictions: (Prediction | ImagePrediction)[] =
+          features === undefined
+            ? await run.predictImages(pictures, { top, reject })
+            : await run.predictFile(features, { top, reject });
+        const source = features === undefined ? { left_out: left } : { features };
+        print(options.json === true, { run: path, ...source, predictions }, () =>
+          predictions.map((prediction, row) => predictionLine(prediction, row)).join('\n'),
+        );
+      });
     });
+}
+
+function shared(command: Command): Command {
+  return command
+    .option('--model <name|path>', 'the backbone, where it is not where it was in training')
+    .option('--skip-bad', 'leave out pictures that cannot be read, instead of stopping')
+    .option('--reject [share]', rejectHelp);
+}
+
+/** What means something for pictures only is refused where features are given. */
+function ignored({ features, model, skipBad }: Options, issues: Issue[]): void {
+  if (features === undefined) return;
+  for (const [path, value] of [
+    ['--model', model],
+    ['--skip-bad', skipBad],
+  ] as const) {
+    if (value !== undefined) issues.push({ path, message: 'is for pictures, not for a feature file; leave it out' });
+  }
+}
+
+/** The share of known pictures to keep. */
+function keepOf({ reject }: Options, issues: Issue[]): number | undefined {
+  if (reject === undefined || reject === false) return undefined;
+  const keep = reject === true ? defaultKeep : Number(reject);
+  if (keep > 0 && keep <= 1) return keep;
+  issues.push({
+    path: '--reject',
+    message:
+      `${String(reject)}: expected the share of known pictures to keep, above 0 and up to 1; ` +
+      'name pictures before it',
+  });
+  return undefined;
+}
+
+async function withRun(
+  path: string,
+  options: Options,
+  left: string[],
+  use: (run: Run) => Promise<void>,
+): Promise<void> {
+  const progress = new Progress(options.json !== true);
+  const watch = watchSource(progress);
+  const more: RunOptions = {
+    ...watch,
+    model: options.model,
+    skipBad: options.skipBad,
+    cache: options.cache,
+    signal: interruptible(),
+    onBad: (error) => {
+      left.push(error.issues[0]!.path);
+      watch.onBad(error);
+    },
+  };
+  const run = await loadRun(path, more);
+  try {
+    await use(run);
+    if (left.length > 0) note(`${left.length} pictures left out`);
+  } finally {
+    progress.end();
+    await run.close();
+  }
+}
+
+type Evaluated = Evaluation & { path: string };
+
+function evaluationJson(run: Run, { path, perClass, raw, kept, groups, ...found }: Evaluated, left: string[]): unknown {
+  const { accuracy, loss, ece, rows, confusion } = found;
+  return {
+    run: run.path,
+    features: path,
+    accuracy,
+    loss,
+    ece,
+    raw_loss: raw.loss,
+    raw_ece: raw.ece,
+    temperature: run.info.result?.calibration?.temperature ?? 1,
+    rows,
+    ...(groups ? { groups } : {}),
+    ...(kept ? { kept } : {}),
+    left_out: left,
+    per_class: perClass.map((c, k) => ({ class: run.classNames[k]!, ...c })),
+    class_names: run.classNames,
+    confusion,
+  };
+}
+
+function evaluationText(run: Run, found: Evaluated): string {
+  const { accuracy, loss, ece, rows, raw, kept, groups, perClass, confusion } = found;
+  return [
+    `accuracy ${percent(accuracy)} of ${rows} rows, loss ${loss.toFixed(4)}, ${calibrationErrors(ece, raw.ece)}`,
+    ...Object.entries(groups ?? {}).map(([name, group]) =>
+      `${printable(name)}: accuracy ${percent(group.accuracy)} of ${group.rows} rows`),
+    ...(kept
+      ? [
+          `kept ${percent(kept.coverage)} of the rows (probability from ${kept.threshold.toFixed(4)} on)` +
+            (kept.accuracy === undefined ? '' : `, accuracy of these ${percent(kept.accuracy)}`),
+        ]
+      : []),
+    '',
+    table(
+      ['class', 'rows', 'accuracy', 'most often taken for'],
+      perClass.map((c, k) => [
+        printable(run.classNames[k]!),
+        String(c.rows),
+        c.accuracy === undefined ? '–' : percent(c.accuracy),
+        takenFor(confusion[k]!, k, run.classNames),
+      ]),
+    ),
+  ].join('\n');
+}
+
+function predictionLine(prediction: Prediction | ImagePrediction, row: number): string {
+  const name = 'path' in prediction ? printable(prediction.path) : String(row);
+  const listed = prediction.classes.map((c) => `${printable(c.label)} ${percent(c.probability)}`);
+  return [name, ...(prediction.label === null ? ['none of these'] : []), ...listed].join('\t');
 }
 
 /** The class that most of a class's misses went to. */

@@ -46,6 +46,11 @@ export class Clip extends Module {
     return this.config.vision_config.image_size;
   }
 
+  /** Tokens of a text, padding included. */
+  get textLength(): number {
+    return this.config.text_config.max_position_embeddings;
+  }
+
   /** images [B, 3, size, size] → [B, projection_dim], not normalised */
   imageFeatures(images: Value): Value {
     const { graph } = images;

@@ -30,6 +30,11 @@ export class PictoClip extends Module {
     return this.config.vision_config.image_size;
   }
 
+  /** Tokens of a text, padding included. */
+  get textLength(): number {
+    return this.config.text_config.max_position_embeddings;
+  }
+
   /** images [B, 3, size, size] → [B, projection_dim], not normalised */
   imageFeatures(images: Value): Value {
     return this.run('visual_projection', this.run('vision_model', images));

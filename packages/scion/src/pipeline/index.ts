@@ -1,0 +1,45 @@
+/** Training and its results with the models handed in: what a program calls. */
+import * as comparing from '../trainer/compare.js';
+import * as describing from '../trainer/describe.js';
+import * as encoding from '../trainer/pictures.js';
+import type { ComparisonInput, RecipeInput } from '../trainer/recipe.js';
+import * as running from '../trainer/run.js';
+import type { RunOptions } from '../trainer/run-pictures.js';
+import * as training from '../trainer/train.js';
+import { openBackbone } from './backbone.js';
+
+/**
+ * Trains as the recipe says into the new folder `out`, on a feature file or on pictures.
+ * @throws ScionError before anything is written where recipe, features, pictures or model are wrong
+ */
+export const train = (recipe: RecipeInput & { out: string }, options?: training.TrainOptions): Promise<running.Run> =>
+  training.train(recipe, { openBackbone, ...options });
+
+/** Goes on with a run that was stopped or killed. The features, or pictures and model, must be there unchanged. */
+export const resume = (path: string, options?: training.TrainOptions): Promise<running.Run> =>
+  training.resume(path, { openBackbone, ...options });
+
+/** Loads a finished run. @throws ScionError where it is missing, unfinished, damaged or too new */
+export const loadRun = (path: string, options?: RunOptions): Promise<running.Run> =>
+  running.loadRun(path, { openBackbone, ...options });
+
+/** Trains and tests every method × shots × seed. @throws ScionError with all that is wrong, before anything starts */
+export const compare = (
+  input: ComparisonInput,
+  options?: comparing.CompareOptions,
+): Promise<comparing.ComparisonResult> => comparing.compare(input, { openBackbone, ...options });
+
+/** The same program that `train` would run. */
+export const describeRecipe = (
+  input: RecipeInput,
+  options?: encoding.SourceOptions,
+): Promise<describing.ProgramDescription> => describing.describeRecipe(input, { openBackbone, ...options });
+
+/**
+ * Encodes a data set and the prompts of its classes, as `scion features` does; `writeFeatureFile` writes the content.
+ * @throws ScionError: wrong words, data or model, or a picture that cannot be read unless `skip_bad` is set
+ */
+export const encodePictures = (
+  input: Parameters<typeof encoding.encodePictures>[0],
+  options?: Parameters<typeof encoding.encodePictures>[1],
+): Promise<encoding.EncodedPictures> => encoding.encodePictures(input, { openBackbone, ...options });

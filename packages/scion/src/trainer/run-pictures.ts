@@ -1,0 +1,157 @@
+/** Pictures for a finished run: its backbone, found again and checked, and features by it. */
+import { existsSync } from 'node:fs';
+import { cacheFolder } from '../data/cache-folder.js';
+import { readDataset } from '../data/dataset.js';
+import { pictureSet } from '../data/suites.js';
+import type { Split } from '../data/feature-file.js';
+import { builtInModels } from '../hub/resolve.js';
+import type { Runtime } from '../runtime/session.js';
+import { type ScionError, inputError, usageError } from '../util/errors.js';
+import type { Tensor } from '../util/tensor.js';
+import { type Backbone, type ImageEncoder, openImageEncoder } from './encode.js';
+import { type SourceOptions, hashPictures, open, rowGroups } from './pictures.js';
+import type { RunInfo } from './run-info.js';
+
+export interface RunOptions extends SourceOptions {
+  /** The backbone, where it is not where it was in training: a built-in model, a folder or a file of weights. */
+  model?: string | undefined;
+  /** Leaves out pictures that cannot be read and tells `onBad`; otherwise the first one is an error. */
+  skipBad?: boolean | undefined;
+  /** Whether features of whole data sets are kept for the next time. Default true. */
+  cache?: boolean | undefined;
+}
+
+export interface RunPictures {
+  /** Features [N, d] of the pictures that can be read, and their paths. Nothing is kept in the cache. */
+  encode(paths: readonly string[]): Promise<{ features: Tensor<'float32'>; paths: string[] }>;
+  /** The test split of a data set, labelled as the run's classes are; of the run's own where none is given. */
+  test(data?: string): Promise<{ path: string; split: Split }>;
+  release(): Promise<void>;
+}
+
+/** The backbone is opened by the first picture. */
+export function openRunPictures(path: string, info: RunInfo, runtime: () => Runtime, options: RunOptions): RunPictures {
+  const folder = options.cache === false || info.recipe['cache'] === false ? undefined : cacheFolder();
+  const made = new Map<boolean, Promise<ImageEncoder>>();
+  const encoderOf = (cached: boolean): Promise<ImageEncoder> => {
+    const before = made.get(cached);
+    if (before) return before;
+    const opened = openChecked(path, info, options, folder).then((backbone) =>
+      openImageEncoder({
+        runtime: runtime(),
+        backbone,
+        cache: cached ? folder : undefined,
+        signal: options.signal,
+        threads: info.recipe['threads'] as number | undefined,
+        onProgress: options.onEncode,
+        onWarning: options.onWarning,
+      }),
+    );
+    made.set(cached, opened);
+    opened.catch(() => made.delete(cached)); // a model that is put back is found by the next call
+    return opened;
+  };
+  const encode = async (paths: readonly string[], cached: boolean): ReturnType<ImageEncoder['encode']> => {
+    const bad = (_path: string, error: ScionError): void => {
+      if (!options.skipBad) throw error;
+      options.onBad?.(error);
+    };
+    const encoder = await encoderOf(cached);
+    if (encoder.dim !== info.dim) {
+      throw inputError(
+        path,
+        `takes features of ${info.dim} numbers, the model makes ${encoder.dim}; ` +
+          'use the backbone that the run was trained on',
+      );
+    }
+    const hashes = await hashPictures([...new Set(paths)], bad);
+    const there = paths.flatMap((file, at) => (hashes.has(file) ? [{ file, at }] : []));
+    const { features, positions } = await encoder.encode(
+      there.map(({ file }) => ({ path: file, sha256: hashes.get(file)!, view: 0 })),
+      { skipBad: options.skipBad ? (position, error) => bad(there[position]!.file, error) : undefined },
+    );
+    return { features, positions: positions.map((i) => there[i]!.at) };
+  };
+  return {
+    async encode(paths) {
+      const { features, positions } = await encode(paths, false);
+      return { features, paths: positions.map((i) => paths[i]!) };
+    },
+    async test(data = info.pictures?.data) {
+      if (data === undefined) {
+        throw usageError('--data', 'missing: the run was trained on a feature file; name pictures or a feature file');
+      }
+      const { classNames, splits, groups, warnings } = await readDataset(await pictureSet(data));
+      warnings.forEach((warning) => options.onWarning?.(warning));
+      if (!splits.test?.length) {
+        throw inputError(data, 'has no test pictures; put them below test/, or say "test" in the manifest');
+      }
+      const numbers = classNames.map((name) => info.class_names.indexOf(name));
+      const unknown = [...new Set(splits.test.map(({ label }) => label))].filter((label) => numbers[label]! < 0);
+      if (unknown.length > 0) {
+        throw inputError(
+          data,
+          `its classes ${unknown
+            .slice(0, 3)
+            .map((k) => JSON.stringify(classNames[k]))
+            .join(', ')}` +
+            `${unknown.length > 3 ? ', …' : ''} are not those of the run (${info.class_names.length}: ` +
+            `${info.class_names.slice(0, 3).join(', ')}, …); rename or remove them`,
+        );
+      }
+      const { features, positions } = await encode(
+        splits.test.map((image) => image.path),
+        true,
+      );
+      if (positions.length === 0) throw inputError(data, 'none of its test pictures can be read; replace them');
+      const labels = Int32Array.from(positions, (i) => numbers[splits.test![i]!.label]!);
+      const inGroups = rowGroups(groups, positions);
+      return { path: data, split: { features, labels, ...(inGroups && { groups: inGroups }) } };
+    },
+    async release() {
+      for (const encoder of made.values()) await (await encoder.catch(() => undefined))?.release();
+    },
+  };
+}
+
+/** @throws ScionError where the model is not the one that the run was trained on */
+async function openChecked(
+  path: string,
+  info: RunInfo,
+  options: RunOptions,
+  cache: string | undefined,
+): Promise<Backbone> {
+  const { pictures } = info;
+  // a built-in model is found by its name wherever the package is installed
+  const own =
+    pictures && (Object.hasOwn(builtInModels, pictures.model.name) ? pictures.model.name : pictures.model.path);
+  const model = options.model ?? own;
+  if (model === undefined) {
+    const known = info.features.model === undefined ? '' : ` (${info.features.model})`;
+    throw usageError(
+      '--model',
+      `missing: the run was trained on a feature file; name the backbone of its features${known}`,
+    );
+  }
+  const moved = 'name the place where it is now with --model';
+  if (model === pictures?.model.path && !existsSync(model)) {
+    throw inputError(path, `the model that it was trained on is not at ${model} any more; ${moved}`);
+  }
+  const backbone = await open(options, model, cache);
+  if (!pictures) return backbone;
+  if (backbone.digest !== pictures.model.digest) {
+    throw inputError(
+      backbone.path,
+      `is another model than the run was trained on (SHA-256 ${backbone.digest.slice(0, 12)}…, ` +
+        `expected ${pictures.model.digest.slice(0, 12)}… of ${pictures.model.path}); ${moved}, or train again`,
+    );
+  }
+  if (JSON.stringify(backbone.processor.settings) !== JSON.stringify(pictures.preprocessing)) {
+    throw inputError(
+      `${backbone.path}/preprocessor_config.json`,
+      'prepares pictures in another way than in training ' +
+        `(${JSON.stringify(pictures.preprocessing)}); put the old file back, or train again`,
+    );
+  }
+  return backbone;
+}
