@@ -5,7 +5,7 @@ import { describe, machine } from './lib/machine.mjs';
 import { megabytes, percent, spread, table } from './lib/markdown.mjs';
 import { quartiles, repeat, tolerated } from './lib/pairs.mjs';
 import { start, startPeer } from './lib/processes.mjs';
-import { profileStep } from './lib/profile.mjs';
+import { profiled } from './lib/profile.mjs';
 import { files } from './lib/weights.mjs';
 
 const folder = new URL('.', import.meta.url).pathname;
@@ -28,7 +28,11 @@ export async function engine({ tokens, repetitions, threads, python, profile }) 
     const load = { ...paths, batch, tokens: n, threads };
     console.log(`\n## ${batch} × ${n} tokens\n`);
     if (profile) {
-      await profileStep(scion(), load);
+      const side = scion();
+      await profiled(side, async (profile, steps) => {
+        await side.ask('load', { ...load, parts: ['train'], profile });
+        for (let i = 0; i < steps; i++) await side.ask('train');
+      });
       continue;
     }
     const one = await measure(load, repetitions ?? (n < 100 ? 7 : 5), python);

@@ -1,4 +1,4 @@
-// npm run bench -- engine | graph-adapter [options]
+// npm run bench -- engine | graph-adapter | encode [options]
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { cores } from './lib/machine.mjs';
@@ -6,16 +6,19 @@ import { cores } from './lib/machine.mjs';
 const benchmarks = {
   engine: async (options) => (await import('./engine.mjs')).engine(options),
   'graph-adapter': async (options) => (await import('./graph-adapter.mjs')).graphAdapter(options),
+  encode: async (options) => (await import('./encode.mjs')).encode(options),
 };
 
 const usage = `npm run bench -- <${Object.keys(benchmarks).join(' | ')}> [options]
   --tokens 50,197       engine: tokens per image
   --classes 37,100,...  graph-adapter: numbers of classes
   --dim 512,1024        graph-adapter: feature widths
+  --data DIR            encode: pictures; about 800 x 600 pixels of noise are made where absent
+  --images N            encode: pictures of one repetition; default: 1000
   --repetitions N       paired repetitions
   --threads N           of both sides; default: all cores
   --python COMMAND      a Python with PyTorch; default: python3
-  --profile             engine: where the time of Scion's training step goes, in place of the comparison
+  --profile             engine, encode: where Scion's time goes, in place of the comparison
   --json FILE           write the results there too`;
 
 /** Positive integers, as in `50,197`. */
@@ -32,6 +35,7 @@ function readArguments() {
       tokens: { type: 'string', default: '50,197' }, classes: { type: 'string', default: '37,100,397,1000' },
       dim: { type: 'string', default: '512,1024' }, repetitions: { type: 'string' },
       threads: { type: 'string', default: String(cores) }, python: { type: 'string', default: 'python3' },
+      data: { type: 'string' }, images: { type: 'string', default: '1000' },
       profile: { type: 'boolean', default: false }, json: { type: 'string' },
     },
   });
@@ -42,6 +46,7 @@ function readArguments() {
     run: benchmarks[name], json: values.json,
     options: {
       ...Object.fromEntries(['tokens', 'classes', 'dim'].map((key) => [key, integers(key, values[key])])),
+      images: integers('images', values.images)[0], data: values.data,
       threads: integers('threads', values.threads)[0], python: values.python, profile: values.profile,
       ...(values.repetitions && { repetitions: integers('repetitions', values.repetitions)[0] }),
     },

@@ -1,4 +1,4 @@
-// ONNX Runtime's own profile of the training step, summed by op and by module.
+// ONNX Runtime's own profile of a program, summed by op and by module.
 import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,12 +8,14 @@ const steps = 6;
 const skipped = 2; // the first steps allocate
 const products = /^(MatMul|FusedMatMul|Gemm|FusedGemm)$/;
 
-/** Profiles the training step of a side that has not been loaded yet and prints the tables. */
-export async function profileStep(side, load) {
+/**
+ * Prints the tables of a side's runs.
+ * @param {(profile: string, runs: number) => Promise<unknown>} work has the side write a profile with this prefix
+ */
+export async function profiled(side, work) {
   const folder = await mkdtemp(join(tmpdir(), 'scion-profile-'));
   try {
-    await side.ask('load', { ...load, parts: ['train'], profile: join(folder, 'profile') });
-    for (let i = 0; i < steps; i++) await side.ask('train');
+    await work(join(folder, 'profile'), steps);
     await side.ask('release'); // writes the file
     const [file] = await readdir(folder);
     print(JSON.parse(await readFile(join(folder, file), 'utf8')));
