@@ -27,7 +27,7 @@ for (const task of picto11(drawings())) {
       }
     }
   }
-  const packed = brotliCompressSync(JSON.stringify({ split, pictures }), { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } });
+  const packed = brotliCompressSync(JSON.stringify({ split, pictures }), { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } });
   writeFileSync(join(out, `${task.name}.json.br`), packed);
   process.stderr.write(`${task.name}: ${task.classes.length} classes, ${split.train.length} train, ${split.test.length} test, `
     + `${split.groups.test.unseen.length} of unseen concepts, ${packed.length} bytes\n`);
