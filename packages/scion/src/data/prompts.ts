@@ -8,6 +8,8 @@ import type { Issue } from '../util/errors.js';
 /** Templates by name; `{}` stands for the class. */
 export const templateSets = {
   photo: ['a photo of a {}.'],
+  /** The bare name: what the built-in picto was shown most. */
+  name: ['{}'],
   /** The seven that OpenAI's CLIP notebook chose among eighty ("Prompt engineering for ImageNet"). */
   ensemble: [
     'itap of a {}.',

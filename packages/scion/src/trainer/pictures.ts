@@ -236,11 +236,12 @@ function checkSplits(data: string, { splits }: ImageDataset, need: Need): void {
 }
 
 async function promptsOf(
-  { templates, descriptions }: RecipeSource,
+  { templates, descriptions, model = defaultModel }: RecipeSource,
   classNames: readonly string[],
 ): Promise<string[][]> {
   const texts = descriptions === undefined ? undefined : await readDescriptions(descriptions);
-  const used = typeof templates === 'string' ? templateSets[templates] : templates;
+  const set = templates ?? (texts === undefined && Object.hasOwn(builtInModels, model) ? 'name' : undefined);
+  const used = typeof set === 'string' ? templateSets[set] : set;
   return makePrompts(classNames, {
     ...(used ? { templates: used } : {}),
     ...(texts ? { descriptions: texts, where: descriptions! } : {}),
