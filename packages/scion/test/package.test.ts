@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { repository, succeed } from './command.js';
 
-interface Packed { filename: string; size: number; unpackedSize: number; files: { path: string; mode: number }[] }
+interface Packed { filename: string; size: number; unpackedSize: number; files: { path: string; mode: number; size: number }[] }
 
 const source = join(repository, 'packages/scion');
 const features = 'features.safetensors';
