@@ -7,6 +7,7 @@ import type { Optimizer } from '../optim/optimizer.js';
 import { attentionGrad } from '../passes/softmax-grad.js';
 import { type Hoisted, hoistFrozen } from '../passes/hoist.js';
 import { recomputeAttention } from '../passes/recompute.js';
+import { shrink } from '../passes/shrink.js';
 import { simplify } from '../passes/simplify.js';
 import { assert } from '../util/errors.js';
 import { type Random } from '../util/random.js';
@@ -37,7 +38,7 @@ export interface TrainingProgram extends Program {
 
 /** Runs all passes over a built graph. */
 export function optimise(graph: Graph): Hoisted {
-  return hoistFrozen(recomputeAttention(simplify(attentionGrad(simplify(graph)))));
+  return hoistFrozen(recomputeAttention(simplify(attentionGrad(simplify(shrink(graph))))));
 }
 
 /** A program without gradients; outputs by name. */

@@ -67,6 +67,18 @@ describe.each([
   });
 });
 
+test('features cost the last vision layer its MLP for the class token alone', async () => {
+  const clip = await loaded('quick-gelu');
+  const { image_size: size } = clip.config.vision_config;
+  const { step } = compileInference((graph) => ({
+    y: clip.imageFeatures(graph.input('images', 'float32', [2, 3, size, size])),
+  }));
+  const rows = step.nodes.filter((n) => n.path.endsWith('mlp.fc1')).map((n) => n.outputs[0]!.shape[0]);
+  expect(rows.length).toBeGreaterThan(1);
+  expect(rows.pop()).toBe(2);
+  expect(rows.every((n) => n! > 2)).toBe(true);
+});
+
 test.each([
   ['quick-gelu', 3, 3], ['gelu-half', 3, 4],
 ])('%s has the hidden states of transformers', async (name, v, t) => {

@@ -65,7 +65,7 @@ export const opsOf = (graph: Graph): OpType[] => graph.nodes.map((n) => n.op);
 const differentiable = (Object.keys(ops) as OpType[]).filter((op) => ops[op].vjp !== 'nondifferentiable');
 const roles = ['batch', 'state', 'frozen'] as const;
 
-/** What invites the rules: neutral and repeated factors, double negation, expanded and transposed operands. */
+/** What invites the rules: neutral and repeated factors, double negation, expanded and transposed operands, parts. */
 const invitations: ((p: Program, v: Value) => Value)[] = [
   (_, v) => b.mul(v, 1),
   (_, v) => b.mul(b.mul(v, 0.5), 3),
@@ -78,6 +78,7 @@ const invitations: ((p: Program, v: Value) => Value)[] = [
   (p, v) => b.mul(v, p.constant([1, ...v.shape.map(() => 1)], [2])), // a factor that adds a dimension
   (p, v) => b.add(v, b.mul(p.constant([], [3]), p.constant([], [0.5]))),
   (_, v) => b.reshape(b.reshape(v, [-1]), v.shape),
+  (_, v) => (v.shape.length === 0 ? v : b.slice(b.neg(b.mul(v, b.sigmoid(v))), v.shape.length - 1, 0, 1)),
   (_, v) => (v.shape.length < 2 ? v : b.swapLast(b.swapLast(v))),
   (_, v) => (v.shape.length < 2 ? v : b.mul(b.matmul(v, b.swapLast(v)), 0.125)),
   (_, v) => (v.shape.length < 2 ? v : b.matmul(b.swapLast(v), v)),
