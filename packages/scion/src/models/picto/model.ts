@@ -35,14 +35,17 @@ export class PictoClip extends Module {
     return this.config.text_config.max_position_embeddings;
   }
 
-  /** images [B, 3, size, size] → [B, projection_dim], not normalised */
+  /** images [B, 3, size, size] → [B, projection_dim] of norm 1 */
   imageFeatures(images: Value): Value {
-    return this.run('visual_projection', this.run('vision_model', images));
+    return f.l2Normalize(this.run('visual_projection', this.run('vision_model', images)));
   }
 
-  /** ids int64 [B, T] → [B, projection_dim], not normalised */
+  /**
+   * ids int64 [B, T] → [B, projection_dim] of norm 1: the loss sees directions alone, so that other lengths would say
+   * nothing, and methods that add to a text feature (TaskRes, GraphAdapter) have published steps for this length.
+   */
   textFeatures(ids: Value): Value {
-    return this.run('text_projection', this.run('text_model', ids));
+    return f.l2Normalize(this.run('text_projection', this.run('text_model', ids)));
   }
 
   /** The learned factor on cosines, `exp(logit_scale)`. */
