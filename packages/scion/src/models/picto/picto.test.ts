@@ -24,7 +24,7 @@ const config = {
 describe('the built-in model', () => {
   test('reads texts as bags of words: order and padding change nothing, words do', async () => {
     const { encoder, tokenizer } = await openBackbone('picto');
-    const texts = ['arrow left', 'left arrow', 'arrow right', 'Arrow  Left'];
+    const texts = ['arrow left', 'left arrow', 'guitar', 'Arrow  Left'];
     const program = compileInference((graph) => ({
       long: f.l2Normalize(encoder.textFeatures(graph.input('ids.long', 'int64', [4, encoder.textLength]))),
       short: f.l2Normalize(encoder.textFeatures(graph.input('ids.short', 'int64', [4, 4]))),
@@ -39,7 +39,7 @@ describe('the built-in model', () => {
       Number(long!.data[a * dim + i]) * Number(other.data[b * dim + i])).reduce((s, v) => s + v, 0);
     for (const same of [1, 3]) expect(cosine(0, same)).toBeCloseTo(1, 5);
     for (const row of [0, 1, 2, 3]) expect(cosine(row, row, short)).toBeCloseTo(1, 5);
-    expect(cosine(0, 2)).toBeLessThan(0.95);
+    expect(cosine(0, 2)).toBeLessThan(0.8);
   });
 
   test('gives a feature for each picture, whatever else is in the batch', async () => {
