@@ -1,6 +1,7 @@
 // Scion's side of the encode benchmark, in a process of its own; the requests are those of peers/transformers-js.mjs.
 import { decodeImage } from '../../packages/scion/dist/data/image-decode.js';
 import { processPixels, readImageProcessor } from '../../packages/scion/dist/data/image-processor.js';
+import { sha256 } from '../../packages/scion/dist/formats/files.js';
 import { readCheckpoint } from '../../packages/scion/dist/hub/checkpoint.js';
 import { loadClip } from '../../packages/scion/dist/models/clip/model.js';
 import { nodeRuntime } from '../../packages/scion/dist/runtime/node.js';
@@ -24,16 +25,35 @@ async function cost(items, body) {
   return { wall: wall / items.length, processors: (user + system) / 1e3 / items.length };
 }
 
+/** Hashed as the commands do it, and in lists without two of the same content, which would be computed once. */
+async function distinct(paths) {
+  const lists = [];
+  let seen = new Set();
+  for (const path of paths) {
+    const hash = await sha256(path);
+    if (lists.length === 0 || seen.has(hash)) {
+      lists.push([]);
+      seen = new Set();
+    }
+    seen.add(hash);
+    lists.at(-1).push({ path, sha256: hash, view: 0 });
+  }
+  return lists;
+}
+
 await serve({
   async load({ checkpoint, batch, threads }) {
     processor = await readImageProcessor(`${checkpoint}/preprocessor_config.json`);
     clip = loadClip(await readCheckpoint(checkpoint));
-    encoder = await openImageEncoder({ runtime, encoder: clip, batchSize: batch, threads }, processor);
+    const backbone = { name: checkpoint, path: checkpoint, digest: 'not cached', encoder: clip, processor };
+    encoder = openImageEncoder({ runtime, backbone, batchSize: batch, threads });
   },
   async encode({ paths, features: wanted }) {
     const start = performance.now();
-    const { features } = await encoder.encode(paths);
-    return { seconds: (performance.now() - start) / 1e3, ...(wanted && { features: [...features.data] }) };
+    const features = [];
+    for (const pictures of await distinct(paths)) features.push((await encoder.encode(pictures)).features.data);
+    const seconds = (performance.now() - start) / 1e3;
+    return { seconds, ...(wanted && { features: features.flatMap((rows) => [...rows]) }) };
   },
   memory: () => ({ peak_rss_bytes: peakMemory() }),
 
