@@ -8,7 +8,7 @@ const directed = /\b(left|right|leftwards|rightwards|clockwise|anticlockwise)\b/
 
 /** `shown` are the entries of the list that are trained on, with their rows in `pictures`; `emoji` has the keywords. */
 export function batchMaker({ shown, pictures, emoji, tokenizer, settings, seed }) {
-  const { batch, texts: textCount, tokens, steps, strongest } = settings;
+  const { batch, texts: textCount, tokens, strength: [lightest, strongest, reached] } = settings;
   const concepts = [...new Set(shown.map((e) => e.concept))].sort();
   const pools = [shown.filter((r) => r.emoji), shown.filter((r) => !r.emoji)].map((pool) => {
     const groups = [...groupBy(pool, (r) => r.concept).values()];
@@ -28,7 +28,7 @@ export function batchMaker({ shown, pictures, emoji, tokenizer, settings, seed }
 
   return (step) => {
     const random = Random.seeded(seed).child('batch', step);
-    const strength = Math.min(strongest, Math.max(0.2, 2 * (step / steps) - 0.4)); // light for the first third
+    const strength = lightest + (strongest - lightest) * Math.min(1, step / reached);
     const chosen = Array.from({ length: batch }, (_, i) => pools[i % 2](random));
     const pixels = new Float32Array(batch * pictureBytes);
     chosen.forEach((entry, i) => {

@@ -125,6 +125,7 @@ describe('scheduleFactor', () => {
   test('warms up to 1, starts its schedule there and stays at its end beyond the last step', () => {
     expect([0, 1, 2, 3, 4].map((s) => scheduleFactor('constant', s, 10, 4))).toEqual([0.25, 0.5, 0.75, 1, 1]);
     expect([0, 5, 10, 20].map((s) => scheduleFactor('linear', s, 10))).toEqual([1, 0.5, 0, 0]);
+    expect([0, 3, 8, 9, 10].map((s) => scheduleFactor('warmup_stable_decay', s, 10))).toEqual([1, 1, expect.closeTo(1), expect.closeTo(0.5), 0]);
     expect(scheduleFactor('cosine', 2, 10, 2)).toBe(1);
     expect(scheduleFactor('cosine', 6, 10, 2)).toBeCloseTo(0.5, 15);
     expect(scheduleFactor('cosine', 25, 10, 2)).toBe(0);

@@ -3,6 +3,8 @@ export const schedules = {
   constant: () => 1,
   linear: (progress: number) => 1 - progress,
   cosine: (progress: number) => 0.5 * (1 + Math.cos(Math.PI * progress)),
+  /** Constant, then linear to zero over the last fifth: until there, no step depends on how many there will be. */
+  warmup_stable_decay: (progress: number) => Math.min(1, 5 * (1 - progress)),
 } as const satisfies Record<string, (progress: number) => number>;
 
 export type ScheduleName = keyof typeof schedules;

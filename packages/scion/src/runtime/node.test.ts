@@ -209,6 +209,24 @@ test('a released session refuses everything but another release', async () => {
   await session.release();
 });
 
+test('close in the middle of ONNX Runtime\'s work leaves the process alive', { timeout: 60_000 }, async () => {
+  const busy = (graph: Graph): void => {
+    let m = b.expand(graph.input('x', 'float32', [1]), [256, 256]);
+    for (let i = 0; i < 40; i++) m = b.mul(b.matmul(m, m), 1 / 256);
+    graph.output('y', b.reduceMax(m));
+  };
+  for (let i = 0; i < 20; i++) {
+    const other = nodeRuntime();
+    const working = load(busy, other).then(async (session) => {
+      for (;;) await session.run({ x: float32([1], [1]) });
+    });
+    const ended = expect(working).rejects.toThrow('the runtime has been closed');
+    await new Promise((resolve) => { setTimeout(resolve, 40 + 10 * i); });
+    await other.close();
+    await ended;
+  }
+});
+
 test('close ends what is going on and what comes later, with a reason', async () => {
   const other = nodeRuntime();
   const session = await load(slow(20), other);

@@ -28,7 +28,7 @@ export function nodeRuntime({ keep = 0 }: NodeRuntimeOptions = {}): Runtime {
   const settle = (call: number): Pending | undefined => {
     const waiting = pending.get(call);
     pending.delete(call);
-    if (pending.size === 0) worker.unref();
+    if (waiting && pending.size === 0) worker.unref();
     return waiting;
   };
   worker.on('message', ({ call, value, error }: { call: number; value: unknown; error?: string }) => {
@@ -40,7 +40,12 @@ export function nodeRuntime({ keep = 0 }: NodeRuntimeOptions = {}): Runtime {
     for (const call of [...pending.keys()]) settle(call)?.reject(failure);
   };
   worker.on('error', fail);
-  worker.on('exit', (code) => fail(new Error(`the inference thread ended (code ${code})`)));
+  const ended = new Promise<void>((resolve) => {
+    worker.on('exit', (code) => {
+      fail(new Error(`the inference thread ended (code ${code})`));
+      resolve();
+    });
+  });
 
   const request = <T>(kind: string, message: object): Promise<T> => new Promise((resolve, reject) => {
     if (failure) return reject(failure);
@@ -78,8 +83,11 @@ export function nodeRuntime({ keep = 0 }: NodeRuntimeOptions = {}): Runtime {
       return session;
     },
     async close(): Promise<void> {
-      failure ??= new Error('the runtime has been closed');
-      await worker.terminate();
+      fail(new Error('the runtime has been closed'));
+      // not terminate(): a thread that is ended inside ONNX Runtime takes the process with it
+      worker.postMessage({ kind: 'close' });
+      worker.ref();
+      await ended;
     },
   };
 }

@@ -119,10 +119,17 @@ const handlers = {
   },
 };
 
-/** Requests are answered one after the other, in the order they came. */
+/** Requests are answered one after the other, in the order they came; after `close` the one that runs is the last. */
 let queue = Promise.resolve();
+let closed = false;
 port.on('message', (/** @type {any} */ message) => {
+  if (message.kind === 'close') {
+    closed = true;
+    queue = queue.then(() => port.close());
+    return;
+  }
   queue = queue.then(async () => {
+    if (closed) return;
     try {
       const handler = /** @type {(m: any) => unknown} */ (handlers[/** @type {keyof typeof handlers} */ (message.kind)]);
       port.postMessage({ call: message.call, value: await handler(message) });

@@ -30,7 +30,7 @@ export interface PretrainOptions {
   encoder: DualEncoder;
   steps: number;
   lr: number;
-  /** Steps of linear warm-up; a cosine to zero follows. */
+  /** Steps of linear warm-up; `lr` then stays until the last fifth of the other steps, where it falls to zero. */
   warmup: number;
   /** Of matrices and kernels; what has one axis, embeddings and norms have none. */
   weightDecay: number;
@@ -86,7 +86,7 @@ export async function pretrain(options: PretrainOptions): Promise<void> {
   try {
     let batch = first;
     for (let step = resume?.step ?? 0; step < steps; step++) {
-      const scalars = stepScalars(program, step, scheduleFactor('cosine', step, steps, warmup));
+      const scalars = stepScalars(program, step, scheduleFactor('warmup_stable_decay', step, steps, warmup));
       const feeds = Object.fromEntries(Object.entries(scalars).map(([name, v]) => [name, scalar(v)]));
       const running = session.run({ ...batch, ...feeds }, { carry: program.carry, fetch: ['loss'] });
       running.catch(() => undefined); // awaited below
