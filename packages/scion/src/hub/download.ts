@@ -47,7 +47,8 @@ export async function downloadBlob(
         throw new Unreachable(connection, `sends another content of ${file.name} than it lists (its checksum is not ` +
           `${file.etag.slice(0, 12)}…), twice; nothing is kept; try again later, or without a proxy between`);
       }
-      connection.onWarning?.(`${connection.id}: ${file.name} has another checksum than the hub lists; downloading it again`);
+      connection.onWarning?.(
+        `${connection.id}: ${file.name} has another checksum than the hub lists; downloading it again`);
     }
     await rename(part, path).catch((cause: unknown) => {
       throw systemError(path, 'write it', cause);

@@ -44,7 +44,9 @@ test('a lock that gives no sign of life is void, one that does is not', async ()
 test('that of a process that is gone is void at once', async () => {
   const path = join(folder, 'gone');
   await writeFile(path, `4194999 ${hostname()} x`); // above the largest number that Linux gives
-  await withLock(path, async () => expect(await readFile(path, 'utf8')).toContain(`${process.pid} `), { patience: 1e9 });
+  await withLock(path, async () => {
+    expect(await readFile(path, 'utf8')).toContain(`${process.pid} `);
+  }, { patience: 1e9 });
 });
 
 test('waiting can be stopped', async () => {

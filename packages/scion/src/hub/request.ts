@@ -17,9 +17,9 @@ export interface HubConnection {
 
 /** The hub cannot be reached, or does not answer as it should; what is in the cache may still serve. */
 export class Unreachable extends ScionError {
-  constructor(connection: HubConnection, reason: string, options?: ErrorOptions) {
-    const { endpoint } = connection.settings;
-    super('io', [{ path: connection.where, message: `${connection.id}: the hub ${endpoint} ${reason}` }], options);
+  constructor(connection: HubConnection, reason: string, options?: ErrorOptions & { before?: string }) {
+    const { where, id, settings: { endpoint } } = connection;
+    super('io', [{ path: where, message: `${id}: ${options?.before ?? ''}the hub ${endpoint} ${reason}` }], options);
   }
 }
 
@@ -140,19 +140,19 @@ async function ask(
         redirect: 'manual', signal: silence.signal,
       });
     } catch (cause) {
+      const reason = reasonOf(silence.signal.aborted ? silence.signal.reason : cause);
       await close();
       stopIf(signal);
-      const reason = reasonOf(silence.signal.aborted ? silence.signal.reason : cause);
       const fatal = new Unreachable(connection, `cannot be reached (${reason}); check the network, or HF_ENDPOINT; ` +
-        'HF_HUB_OFFLINE=1 takes what is in the cache', { cause });
+        'HF_HUB_OFFLINE=1 takes what is in the cache', { cause, before: 'no folder or file here, and ' });
       const absent = /ENOTFOUND|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH/.test(reason);
       throw absent && !patient ? fatal : new Passing(`cannot be reached (${reason})`, undefined, fatal);
     }
     const { status } = response;
     const location = [301, 302, 303, 307, 308].includes(status) ? response.headers.get('location') : null;
     if (location === null) {
-      if (response.ok) return { response, read: () => body(response!, wake), close };
-      const error = await refusal(connection, url, response, () => body(response!, wake));
+      if (response.ok) return { response, read: () => body(response, wake), close };
+      const error = await refusal(connection, url, response, () => body(response, wake));
       await close();
       throw error;
     }
@@ -199,11 +199,13 @@ async function refusal(
       : new Passing(said, wait === undefined ? undefined : 1000 * wait, fatal);
   }
   if (code === 'RevisionNotFound') {
-    return error('usage', `has no revision ${JSON.stringify(revision)}; see ${endpoint}/${id}/tree/main for its branches`);
+    return error('usage',
+      `has no revision ${JSON.stringify(revision)}; see ${endpoint}/${id}/tree/main for its branches`);
   }
   if (code === 'GatedRepo' || (own && status === 403)) {
     return error('io', `is handed out to those who accept its terms; do so at ${endpoint}/${id}` +
-      (token === undefined ? ', and give an access token in HF_TOKEN' : ' with the account of the token, or use another'));
+      (token === undefined ? ', and give an access token in HF_TOKEN'
+        : ' with the account of the token, or use another'));
   }
   if (own && code !== 'EntryNotFound' && (code === 'RepoNotFound' || status === 401 || status === 404)) {
     const why = status === 401 && token !== undefined

@@ -51,12 +51,12 @@ describe('the environment', () => {
   });
 });
 
-test.each([
+test.each<[string, ReturnType<typeof parseModelId>]>([
   ['openai/clip-vit-base-patch32', { id: 'openai/clip-vit-base-patch32' }],
   ['a/b@refs/pr/1', { id: 'a/b', revision: 'refs/pr/1' }],
   ['timm/resnet50_clip.openai', { id: 'timm/resnet50_clip.openai' }],
   ...['clip', './a/b', 'a/b/c', '/a/b', '../b', 'a/..', 'a/b--c', 'a/b.git', '.a/b', 'a/b.', 'a\\b/c', 'a b/c', '', '/']
-    .map((name) => [name, undefined] as const),
+    .map((name): [string, undefined] => [name, undefined]),
 ])('%s as a name on the hub', (name, parts) => {
   expect(parseModelId(name)).toEqual(parts);
 });

@@ -77,5 +77,5 @@ async function tokenOf(env: NodeJS.ProcessEnv, file: string): Promise<string | u
   if (!token) return undefined;
   // it goes into a header; what it holds is not shown
   if (/^[\x21-\x7e]{1,4096}$/.test(token)) return token;
-  throw usageError(where!, 'is no access token, expected one word such as hf_…; copy it again from your settings page');
+  throw usageError(where, 'is no access token, expected one word such as hf_…; copy it again from your settings page');
 }

@@ -113,14 +113,14 @@ describe('without the network', () => {
     expect(await get(before.commit, { offline: true })).toEqual(before);
     expect(hub.seen).toEqual([]);
     await expect(get('v1.0', { offline: true })).rejects.toMatchObject({ kind: 'io', message: expect.stringMatching(
-      /--model: org\/clip-tiny: HF_HUB_OFFLINE is set, and revision "v1\.0" is not there in the cache .*; take/) as string });
+      /--model: org\/clip-tiny: no folder or file here; HF_HUB_OFFLINE is set, and revision "v1\.0" is not there in the cache .*; take/) as string });
   });
 
   test('a hub that is not there is an error, and a warning where the cache serves', async () => {
     const other = await startHub();
     await other.close();
     await expect(get('main', { endpoint: other.endpoint })).rejects.toMatchObject({ kind: 'io', message:
-      expect.stringMatching(/^--model: org\/clip-tiny: the hub http:\S+ cannot be reached \(ECONNREFUSED\); check/) as string });
+      expect.stringMatching(/^--model: org\/clip-tiny: no folder or file here, and the hub http:\S+ cannot be reached \(ECONNREFUSED\); check/) as string });
     const before = await get();
     const warnings: string[] = [];
     hub.faults.push({ match: /revision/, status: 503 });

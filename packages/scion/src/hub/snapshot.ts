@@ -74,7 +74,7 @@ async function cached({ settings, id, revision, where }: HubConnection, model: C
   const commit = await model.commitOf(revision);
   if (commit !== undefined && (await heldWeights(model.snapshot(commit))) !== undefined) return commit;
   const state = commit !== undefined && (await exists(model.snapshot(commit))) ? 'is there in part only' : 'is not there';
-  throw ioError(where, `${id}: ${why}, and revision ${JSON.stringify(revision)} ${state} in the cache ${settings.cache}; ` +
+  throw ioError(where, `${id}: no folder or file here; ${why}, and revision ${JSON.stringify(revision)} ${state} in the cache ${settings.cache}; ` +
     'take HF_HUB_OFFLINE away to download it, or name the cache that has it in HF_HUB_CACHE');
 }
 
