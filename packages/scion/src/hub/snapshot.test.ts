@@ -105,6 +105,17 @@ describe('a model of the hub', () => {
   });
 });
 
+test('a cache that cannot be written serves as far as it goes', async () => {
+  const before = await get();
+  await rm(join(folder(), '.no_exist'), { recursive: true });
+  await writeFile(join(folder(), '.no_exist'), 'in the way');
+  await rm(join(folder(), 'refs'), { recursive: true });
+  await writeFile(join(folder(), 'refs'), 'in the way');
+  hub.seen.length = 0;
+  expect(await get()).toEqual(before);
+  expect(downloads()).toEqual([]);
+});
+
 describe('without the network', () => {
   test('what is in the cache serves, by branch and by commit', async () => {
     const before = await get();

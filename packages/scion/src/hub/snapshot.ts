@@ -191,8 +191,8 @@ async function fetchSnapshot(
     const size = names.reduce((sum, name) => sum + files.get(name)!.size, 0);
     await fetchAll(names, `${id}: ${names.length} files of weights, ${bytesInWords(size)}`);
   }
-  // the last to be written: with these a commit counts as whole
-  for (const name of companions) if (!files.has(name)) await model.rememberLack(commit, name);
+  // the last to be written: with these a commit counts as whole. A cache that others keep costs a list each time
+  for (const name of companions) if (!files.has(name)) await model.rememberLack(commit, name).catch(() => undefined);
 }
 
 /** @throws ScionError where the disk of the cache has no room for as many bytes */

@@ -23,7 +23,7 @@ const all: readonly PublicCheckpoint[] = [
   },
   {
     id: 'openai/clip-vit-base-patch16', architecture: 'clip', title: 'CLIP ViT-B/16', parameters: 149_620_737,
-    bytes: 599e6, note: 'sees smaller things than B/32, about four times its work; what papers mostly report',
+    bytes: 599e6, note: 'sees smaller things than B/32, about four times its work; common in papers on few-shot learning',
   },
   {
     id: 'openai/clip-vit-large-patch14', architecture: 'clip', title: 'CLIP ViT-L/14', parameters: 427_616_513,
