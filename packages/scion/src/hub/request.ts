@@ -81,30 +81,40 @@ export function stopIf(signal: AbortSignal | undefined): void {
   throw new ScionError('interrupted', [{ path: '', message }]);
 }
 
-/** The function that `@huggingface/hub` takes for `fetch`: answers are read whole. */
+/** The function that `@huggingface/hub` takes for `fetch`: answers are read whole, again where they break off. */
 export function wholeFetch(connection: HubConnection): typeof fetch {
   return async (input, init) => {
-    const answer = await request(connection, input instanceof Request ? input.url : String(input),
-      Object.fromEntries(new Headers(init?.headers)));
-    const parts: Uint8Array[] = [];
-    let length = 0;
-    try {
-      for await (const part of answer.read()) {
-        length += part.length;
-        if (length > longestBody) throw new Unreachable(connection, `answers with more than ${longestBody} bytes`);
-        parts.push(part);
+    const url = input instanceof Request ? input.url : String(input);
+    const headers = Object.fromEntries(new Headers(init?.headers));
+    for (let attempt = 1; ; attempt++) {
+      const answer = await request(connection, url, headers);
+      try {
+        return await whole(connection, answer);
+      } catch (cause) {
+        stopIf(connection.signal);
+        if (cause instanceof ScionError) throw cause;
+        const why = `broke off its answer (${reasonOf(cause)})`;
+        if (attempt >= attempts) throw new Unreachable(connection, `${why}; try again later`, { cause });
+        await pause(connection, attempt, `the hub ${why}`);
+      } finally {
+        await answer.close();
       }
-    } catch (cause) {
-      if (cause instanceof ScionError) throw cause;
-      throw new Unreachable(connection, `broke off its answer (${reasonOf(cause)}); try again`, { cause });
-    } finally {
-      await answer.close();
     }
-    // decoded by now, and the length was that of what was sent
-    const headers = new Headers(answer.response.headers);
-    for (const name of ['content-encoding', 'content-length']) headers.delete(name);
-    return new Response(Buffer.concat(parts), { status: answer.response.status, headers });
   };
+}
+
+async function whole(connection: HubConnection, answer: Answer): Promise<Response> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const part of answer.read()) {
+    length += part.length;
+    if (length > longestBody) throw new Unreachable(connection, `answers with more than ${longestBody} bytes`);
+    parts.push(part);
+  }
+  // decoded by now, and the length was that of what was sent
+  const headers = new Headers(answer.response.headers);
+  for (const name of ['content-encoding', 'content-length']) headers.delete(name);
+  return new Response(Buffer.concat(parts), { status: answer.response.status, headers });
 }
 
 async function ask(

@@ -227,6 +227,13 @@ describe('faults that pass', () => {
     expect(hub.seen).toHaveLength(5);
   });
 
+  test('an answer that is cut or falls silent is asked for again', async () => {
+    hub.faults.push({ match: /revision/, times: 1, cut: 10 }, { match: /tree/, times: 1, stall: 10 });
+    await get('main', { timeout: 300 });
+    expect(hub.seen.filter(({ url }) => url.startsWith('/api')).map(({ url }) => url.split('/')[5])).toEqual(
+      ['revision', 'revision', 'tree', 'tree']);
+  });
+
   test('a connection that is cut goes on from there', async () => {
     hub.faults.push({ match: /^store/, times: 2, cut: 100_000 });
     const { path } = await get();

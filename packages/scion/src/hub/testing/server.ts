@@ -118,7 +118,7 @@ export async function startHub(models: Readonly<Record<string, HubModel>> = {}):
     const files = model.revisions[name] ?? Object.values(model.revisions).find((f) => commitOf(f) === name);
     if (!files) return refuse(404, 'RevisionNotFound');
     const json = (value: unknown, headers = {}): void => {
-      response.writeHead(200, { 'Content-Type': 'application/json', ...headers }).end(JSON.stringify(value));
+      send(request, response, Buffer.from(JSON.stringify(value)), { 'Content-Type': 'application/json', ...headers }, fault);
     };
     const commit = commitOf(files);
     if (api && kind === 'revision') {
