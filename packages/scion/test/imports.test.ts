@@ -37,7 +37,7 @@ const layout: Readonly<Record<string, Rule>> = {
   peft: { folders: ['ir', 'nn'], packages: ['zod'] },
   data: { folders: ['formats'], packages: ['@huggingface/tokenizers', 'sharp', 'zod'], node: /^/ },
   tasks: { folders: ['data', 'ir', 'nn'] },
-  hub: { folders: ['formats'], node: /^/ },
+  hub: { folders: ['formats'], packages: ['@huggingface/hub'], node: /^/ },
   // what runs in a page too (compile, fit, select, …) stays free of Node
   trainer: {
     folders: [...compute, 'formats', 'data', 'tasks', 'hub'], packages: ['zod'],

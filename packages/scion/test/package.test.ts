@@ -85,7 +85,7 @@ test('pictures, with the built-in model of the installed package, which is said 
   const info = JSON.parse(await readFile(join(folder, 'pictures/run.json'), 'utf8')) as {
     warnings: string[]; pictures: { model: { name: string } } };
   expect(info.pictures.model.name).toBe('picto');
-  expect(info.warnings.join()).toMatch(/is the built-in picto, for pictograms.*for photographs name the folder/);
+  expect(info.warnings.join()).toMatch(/is the built-in picto, for pictograms.*for photographs name another/);
   const said = await installed(['predict', 'pictures', join(data, 'test'), '--json']);
   const { predictions } = JSON.parse(said) as { predictions: unknown[] };
   expect(predictions).toHaveLength(3);

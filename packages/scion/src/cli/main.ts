@@ -5,6 +5,7 @@ import { version } from '../index.js';
 import { addCompare } from './commands/compare.js';
 import { addFeatures } from './commands/features.js';
 import { addLook } from './commands/look.js';
+import { addModels } from './commands/models.js';
 import { addTrain } from './commands/train.js';
 import { addUse } from './commands/use.js';
 import { report } from './output.js';
@@ -19,7 +20,7 @@ const program = new Command('scion')
     `
 First steps:
   scion compare --features FILE --methods zero-shot,tip-adapter-f,graph-adapter --shots 1,4,16 --html report.html
-  scion train --data FOLDER --model CLIP-FOLDER --shots 16 --out runs/pictures
+  scion train --data FOLDER --model openai/clip-vit-base-patch32 --shots 16 --out runs/pictures
   scion predict runs/pictures new.jpg
   scion train --features FILE --method graph-adapter --shots 16 --out runs/first
   scion eval runs/first
@@ -29,6 +30,7 @@ addFeatures(program);
 addTrain(program);
 addUse(program);
 addCompare(program);
+addModels(program);
 addLook(program);
 for (const command of program.commands) command.exitOverride();
 

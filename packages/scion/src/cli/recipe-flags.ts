@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, extname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { parse as parseYaml } from 'yaml';
-import { type Issue, ScionError, builtInModels, describeField, inputError, isBuiltInData } from '../index.js';
+import { type Issue, ScionError, describeField, inputError, isBuiltInData, modelFrom } from '../index.js';
 
 interface Flag {
   /** As commander writes it. */
@@ -18,7 +18,8 @@ interface Flag {
 /** What `scion features` has in common with a recipe on pictures. */
 export const pictureFlags: Flag[] = [
   { flag: '--data <path>', path: 'data' },
-  { flag: '--model <name|path>', path: 'model' },
+  { flag: '--model <name|path|org/name>', path: 'model' },
+  { flag: '--revision <name>', path: 'revision' },
   {
     flag: '--template <text>',
     path: 'templates',
@@ -242,9 +243,6 @@ async function readRecipeFile(file: string): Promise<Record<string, unknown>> {
     const value = recipe[key];
     if (value !== undefined) recipe[key] = Array.isArray(value) ? value.map(inFolder) : inFolder(value);
   }
-  // a model may be a built-in name, or where it lies seen from the recipe
-  if (typeof recipe.model === 'string' && !Object.hasOwn(builtInModels, recipe.model)) {
-    recipe.model = resolve(dirname(file), recipe.model);
-  }
+  if (typeof recipe.model === 'string') recipe.model = modelFrom(dirname(file), recipe.model);
   return recipe;
 }

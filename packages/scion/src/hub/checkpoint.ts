@@ -27,7 +27,7 @@ export interface CheckpointFiles {
 }
 
 /** What a folder is searched for; the first one wins. */
-const names = [
+export const weightNames = [
   'model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json',
 ] as const;
 
@@ -47,10 +47,10 @@ export async function readCheckpoint(path: string): Promise<CheckpointFiles> {
   const isFolder = await asked(path, () => stat(path).then((s) => s.isDirectory()));
   const folder = isFolder ? path : dirname(path);
   const present = await asked(folder, () => readdir(folder));
-  const found = names.find((name) => present.includes(name));
+  const found = weightNames.find((name) => present.includes(name));
   if (isFolder && !found) {
     const held = present.sort().slice(0, 20).map(brief).join(', ') || 'nothing';
-    throw inputError(path, `has none of ${names.join(', ')}; it has: ${held}; get the model again`);
+    throw inputError(path, `has none of ${weightNames.join(', ')}; it has: ${held}; get the model again`);
   }
   const file = isFolder ? join(folder, found!) : path;
   const read = readerOf(file);
@@ -74,7 +74,7 @@ async function asked<T>(path: string, ask: () => Promise<T>): Promise<T> {
 }
 
 /** Configurations and indices are small; more is no such file. */
-const maxJsonBytes = 100_000_000;
+export const maxJsonBytes = 100_000_000;
 const again = 'get the file again';
 
 async function readJson(path: string): Promise<unknown> {
@@ -105,6 +105,10 @@ async function readTorch(file: string): Promise<StoredTensors> {
   return found;
 }
 
+/** A name and nothing else: an index must not lead to other places of the disk. */
+export const isShardName = (name: unknown): name is string =>
+  typeof name === 'string' && /^[^\\/:]+\.(safetensors|bin)$/.test(name);
+
 /** A model in several files, with an index that says which tensor is in which. */
 async function readShards(index: string): Promise<StoredTensors> {
   const json = await readJson(index);
@@ -118,9 +122,8 @@ async function readShards(index: string): Promise<StoredTensors> {
   const complain = (message: string): void => { issues.push({ path: index, message }); };
   const shards = new Map<string, StoredTensors>();
   for (const shard of new Set(Object.values(map))) {
-    // a name and nothing else: an index must not lead to other places of the disk
-    const read = typeof shard === 'string' && /^[^\\/:]+\.(safetensors|bin)$/.test(shard) && readerOf(shard);
-    if (typeof shard !== 'string' || !read) {
+    const read = isShardName(shard) ? readerOf(shard) : undefined;
+    if (!isShardName(shard) || !read) {
       complain(`names the file ${brief(shard)}, expected the name of a .safetensors or .bin file beside it; ${again}`);
     } else if (!present.has(shard)) {
       complain(`names ${brief(shard)}, which is not beside it; get this file too`);

@@ -5,7 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { readCheckpoint } from './checkpoint.js';
 import { checkpointDigest } from './digest.js';
-import { resolveModel } from './resolve.js';
+import { modelFrom, resolveModel } from './resolve.js';
+import { startHub } from './testing/server.js';
 
 const folder = await mkdtemp(join(tmpdir(), 'scion-models-'));
 afterAll(() => rm(folder, { recursive: true, force: true }));
@@ -14,7 +15,7 @@ const fixture = fileURLToPath(new URL('../../../../fixtures/clip/pictures/model'
 describe('a model', () => {
   test('by the name of a built-in one', async () => {
     await cp(fixture, join(folder, 'models/picto'), { recursive: true });
-    expect(await resolveModel('picto', '--model', join(folder, 'models'))).toEqual({
+    expect(await resolveModel('picto', { root: join(folder, 'models') })).toEqual({
       name: 'picto',
       path: join(folder, 'models/picto'),
     });
@@ -26,13 +27,13 @@ describe('a model', () => {
     }
   });
 
-  test.each(['openai/clip-vit-base-patch32', 'clip', 'toString'])(
-    '%s is neither: the built-in ones are listed',
+  test.each(['clip', 'toString', './none/here', 'a/b/c', 'org/na--me', '/none'])(
+    '%s is none of these: the built-in ones are listed',
     async (name) => {
-      await expect(resolveModel(name, '--model', folder)).rejects.toMatchObject({
+      await expect(resolveModel(name, { root: folder })).rejects.toMatchObject({
         kind: 'usage',
         message: expect.stringMatching(
-          /^--model: .* no built-in model; built-in: picto \(for pictograms.*CLIP checkpoint/,
+          /^--model: .* no built-in model, and no name on the hub; built-in: picto \(for pictograms.*checkpoint/,
         ) as string,
       });
     },
@@ -40,9 +41,57 @@ describe('a model', () => {
 
   test('a built-in one that is missing from the package is said to be', async () => {
     await mkdir(join(folder, 'none'));
-    await expect(resolveModel('picto', 'model', join(folder, 'none'))).rejects.toThrow(
+    await expect(resolveModel('picto', { where: 'model', root: join(folder, 'none') })).rejects.toThrow(
       /^model: picto: this built-in model is not in/,
     );
+  });
+});
+
+describe('a model of the hub', async () => {
+  const id = 'org/tiny';
+  const hub = await startHub({ [id]: { revisions: { main: { 'config.json': '{}', 'model.safetensors': 'weights' } } } });
+  afterAll(() => hub.close());
+  const settings = { endpoint: hub.endpoint, cache: join(folder, 'hub'), offline: false, timeout: 2000, pause: 5 };
+  const found = {
+    name: id, revision: hub.commit(id), path: join(folder, 'hub/models--org--tiny/snapshots', hub.commit(id)),
+  };
+
+  test('by its name, with a revision in it or beside it', async () => {
+    expect(await resolveModel(id, { settings })).toEqual(found);
+    expect(await resolveModel(`${id}@main`, { settings })).toEqual(found);
+    expect(await resolveModel(id, { settings, revision: hub.commit(id) })).toEqual(found);
+    expect(await resolveModel(`${id}@main`, { settings, revision: 'main' })).toEqual(found);
+    await expect(resolveModel(`${id}@none`, { settings })).rejects.toThrow(/org\/tiny: has no revision "none"/);
+  });
+
+  test('a folder of its name comes first, unless a revision is named', async () => {
+    const before = process.cwd();
+    process.chdir(folder);
+    try {
+      await mkdir(join(folder, id), { recursive: true });
+      expect(await resolveModel(id, { settings })).toEqual({ name: join(folder, id), path: join(folder, id) });
+      expect(await resolveModel(id, { settings, revision: 'main' })).toEqual(found);
+      expect(await resolveModel(`${id}@main`, { settings })).toEqual(found);
+      expect(modelFrom('.', id)).toBe(join(folder, id));
+    } finally {
+      process.chdir(before);
+    }
+    expect(modelFrom('/none', id)).toBe(id);
+    expect(modelFrom('/none', `${id}@v1`)).toBe(`${id}@v1`);
+    expect(modelFrom('/none', './clip')).toBe('/none/clip');
+    expect(modelFrom('/none', 'picto')).toBe('picto');
+  });
+
+  test.each([
+    [fixture, 'main', /^--revision: "main": only models of the hub have revisions, and .* is no name on it/],
+    ['picto', 'main', /^--revision: "main": only models of the hub/],
+    [`${id}@a`, 'b', /^--revision: "b" is given beside "org\/tiny@a"; name one/],
+    [id, '../../x', /^--revision: "\.\.\/\.\.\/x" is no revision/],
+    [id, '', /^--revision: "" is no revision/],
+    [`${id}@../x`, undefined, /^--model: "\.\.\/x" is no revision, expected a branch, tag or commit/],
+  ])('%s with the revision %j is refused', async (model, revision, message) => {
+    await expect(resolveModel(model, { settings, revision })).rejects.toMatchObject(
+      { kind: 'usage', message: expect.stringMatching(message) as string });
   });
 });
 

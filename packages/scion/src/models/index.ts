@@ -24,6 +24,9 @@ const loaders: Readonly<Record<string, (checkpoint: Checkpoint) => Backbone>> = 
   picto_clip: loadPicto,
 };
 
+/** The architectures that are supported, as config.json names them. */
+export const modelTypes: readonly string[] = Object.keys(loaders);
+
 /**
  * The backbone of a checkpoint; its weights stay in their files. OpenAI's own archives, which have no config.json, are
  * told by their tensors.

@@ -12,12 +12,12 @@ import type { OpenBackbone } from '../trainer/encode.js';
 import { inputError } from '../util/errors.js';
 
 /**
- * Opens a model: the name of a built-in one, the folder of a checkpoint, or its file of weights with the other files
- * beside it. Weights are not read yet.
+ * Opens a model: the name of a built-in one, the folder of a checkpoint, its file of weights with the other files beside
+ * it, or `org/name[@revision]` of the hub, which is downloaded unless it is in the cache. Weights are not read yet.
  * @throws ScionError: a model that is not there, is damaged, or whose parts do not fit together
  */
-export const openBackbone: OpenBackbone = async (model, { where, cache } = {}) => {
-  const { name, path } = await resolveModel(model, where);
+export const openBackbone: OpenBackbone = async (model, { cache, ...options } = {}) => {
+  const { name, path, revision } = await resolveModel(model, options);
   const folder = (await stat(path)).isDirectory() ? path : dirname(path);
   const checkpoint = await readCheckpoint(path);
   const encoder = loadBackbone(checkpoint);
@@ -36,6 +36,7 @@ export const openBackbone: OpenBackbone = async (model, { where, cache } = {}) =
   return {
     name,
     path,
+    ...(revision === undefined ? {} : { revision }),
     digest: await checkpointDigest(checkpoint, folder, memory),
     encoder,
     processor,

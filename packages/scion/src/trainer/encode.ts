@@ -26,9 +26,11 @@ export interface DualEncoder {
 
 /** A dual encoder with what belongs to it. */
 export interface Backbone {
-  /** The name of a built-in model, else its absolute path. */
+  /** The name of a built-in model, `org/name` of the hub, else the absolute path. */
   readonly name: string;
   readonly path: string;
+  /** The commit of a model of the hub. */
+  readonly revision?: string;
   /** SHA-256 of weights, configuration and tokenizer, in hexadecimal. */
   readonly digest: string;
   readonly encoder: DualEncoder;
@@ -42,8 +44,14 @@ export type OpenBackbone = (
   options?: {
     /** The flag or key that the model was given by, for messages. */
     where?: string;
+    /** Of a model of the hub: branch, tag or commit. */
+    revision?: string | undefined;
     /** The cache, where there is one. */
-    cache?: string;
+    cache?: string | undefined;
+    signal?: AbortSignal | undefined;
+    /** Bytes of the model that is downloaded. */
+    onProgress?: ((done: number, total: number, what: string) => void) | undefined;
+    onWarning?: ((warning: string) => void) | undefined;
   },
 ) => Promise<Backbone>;
 

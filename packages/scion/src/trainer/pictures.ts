@@ -34,6 +34,7 @@ import type { RunInfo } from './run-info.js';
 /** What a caller may watch while pictures are encoded, and the models it hands in. */
 export interface SourceOptions {
   openBackbone?: OpenBackbone;
+  /** Pictures and texts that are encoded, or bytes of the model that are downloaded. */
   onEncode?: (done: number, total: number, what: string) => void;
   onWarning?: (warning: string) => void;
   /** A picture that is left out under `skip_bad`. */
@@ -99,11 +100,11 @@ async function encode(
   dataset.warnings.forEach((warning) => onWarning?.(warning));
   checkSplits(data, dataset, need);
   const prompts = await promptsOf(recipe, dataset.classNames);
-  const backbone = await open(options, model, cache);
+  const backbone = await open(options, model, cache, recipe.revision);
   if (recipe.model === undefined) {
     onWarning?.(
-      `the model is the built-in ${model}, ${builtInModels[model]}; for photographs name the folder of a CLIP ` +
-        'checkpoint with --model, such as a download of openai/clip-vit-base-patch32',
+      `the model is the built-in ${model}, ${builtInModels[model]}; for photographs name another with ` +
+        '--model, such as openai/clip-vit-base-patch32 (scion models lists some)',
     );
   }
   const leftOut = new Set<string>();
@@ -141,7 +142,7 @@ async function encode(
     const content = { model: backbone.name, logitScale, classNames: dataset.classNames, text, ...splits };
     const pictures = {
       data: lasting(data),
-      model: { name: backbone.name, path: backbone.path, digest: backbone.digest },
+      model: modelOf(backbone),
       preprocessing: { ...backbone.processor.settings },
       prompts,
       views,
@@ -216,9 +217,19 @@ export function rowGroups(groups: ImageDataset['groups'], positions: readonly nu
 const lasting = (data: string): string => (isBuiltInData(data) ? data : resolve(data));
 
 /** Opens a model with the function that was handed in. */
-export function open({ openBackbone }: SourceOptions, model: string, cache: string | undefined): Promise<Backbone> {
+export function open(
+  { openBackbone, signal, onEncode: onProgress, onWarning }: SourceOptions,
+  model: string,
+  cache: string | undefined,
+  revision: string | undefined,
+): Promise<Backbone> {
   assert(openBackbone, 'no way to open a model was handed in');
-  return openBackbone(model, cache === undefined ? {} : { cache });
+  return openBackbone(model, { revision, cache, signal, onProgress, onWarning });
+}
+
+/** What a run remembers of its model. */
+function modelOf({ name, path, digest, revision }: Backbone): NonNullable<RunInfo['pictures']>['model'] {
+  return { name, path, digest, ...(revision === undefined ? {} : { revision }) };
 }
 
 function checkSplits(data: string, { splits }: ImageDataset, need: Need): void {

@@ -11,7 +11,8 @@ const templates = z.union(
 );
 /** Keys that mean something for pictures only. Defaults are filled in by `pictureDefaults`. */
 const ofPictures = {
-  model: z.string().min(1).optional().describe('built-in model, or folder of a CLIP checkpoint (default picto)'),
+  model: z.string().min(1).optional().describe('built-in model, folder of a checkpoint, or org/name[@revision] on the hub, see scion models (default picto)'),
+  revision: z.string().min(1).optional().describe('branch, tag or commit of a model of the hub (default main)'),
   templates: templates.optional().describe(`a set of prompts: ${sets.join(' or ')} (default name for picto, else photo)`),
   descriptions: z.string().min(1).optional().describe('JSON with texts by class, as further prompts'),
   views: z
@@ -48,7 +49,10 @@ export function sourceIssues(input: unknown): Issue[] {
   if (given.has('features') && given.has('data')) {
     return [{ path: 'data', message: 'is given beside features; name pictures or a feature file, not both' }];
   }
-  if (given.has('data')) return [];
+  if (given.has('data')) {
+    return given.has('revision') && !given.has('model')
+      ? [{ path: 'revision', message: 'is of a model of the hub; name it with model, or leave the revision out' }] : [];
+  }
   if (!given.has('features')) {
     return [{ path: 'features', message: 'missing: name a feature file here, or pictures with --data' }];
   }

@@ -19,7 +19,10 @@ const runInfo = z.object({
   pictures: z
     .object({
       data: z.string(),
-      model: z.object({ name: z.string(), path: z.string(), digest: z.string() }),
+      /** `revision`: the commit of a model of the hub. */
+      model: z.object({
+        name: z.string(), path: z.string(), digest: z.string(), revision: z.string().exactOptional(),
+      }),
       preprocessing: z.record(z.string(), z.unknown()),
       prompts: z.array(z.array(z.string())),
       views: z.number(),

@@ -13,8 +13,10 @@ import { type SourceOptions, hashPictures, open, rowGroups } from './pictures.js
 import type { RunInfo } from './run-info.js';
 
 export interface RunOptions extends SourceOptions {
-  /** The backbone, where it is not where it was in training: a built-in model, a folder or a file of weights. */
+  /** The backbone, where it is not where it was in training: a built-in model, a folder, a file of weights, a hub id. */
   model?: string | undefined;
+  /** Of a model of the hub: branch, tag or commit. */
+  revision?: string | undefined;
   /** Leaves out pictures that cannot be read and tells `onBad`; otherwise the first one is an error. */
   skipBad?: boolean | undefined;
   /** Whether features of whole data sets are kept for the next time. Default true. */
@@ -122,10 +124,11 @@ async function openChecked(
   cache: string | undefined,
 ): Promise<Backbone> {
   const { pictures } = info;
-  // a built-in model is found by its name wherever the package is installed
-  const own =
-    pictures && (Object.hasOwn(builtInModels, pictures.model.name) ? pictures.model.name : pictures.model.path);
-  const model = options.model ?? own;
+  // a built-in model is found by its name wherever the package is installed, one of the hub in whatever cache has it
+  const own = pictures?.model;
+  const byName = own && (own.revision !== undefined || Object.hasOwn(builtInModels, own.name));
+  const model = options.model ?? (byName ? own.name : own?.path);
+  const revision = options.model === undefined ? own?.revision : options.revision;
   if (model === undefined) {
     const known = info.features.model === undefined ? '' : ` (${info.features.model})`;
     throw usageError(
@@ -134,10 +137,10 @@ async function openChecked(
     );
   }
   const moved = 'name the place where it is now with --model';
-  if (model === pictures?.model.path && !existsSync(model)) {
+  if (!byName && model === own?.path && !existsSync(model)) {
     throw inputError(path, `the model that it was trained on is not at ${model} any more; ${moved}`);
   }
-  const backbone = await open(options, model, cache);
+  const backbone = await open(options, model, cache, revision);
   if (!pictures) return backbone;
   if (backbone.digest !== pictures.model.digest) {
     throw inputError(

@@ -18,6 +18,11 @@ export interface Source {
  */
 export async function sources(comparison: Comparison, options: SourceOptions): Promise<Source[]> {
   const { features = [], data = [] } = comparison;
+  // one model for all of them, opened once: a branch of the hub may move meanwhile
+  const { openBackbone } = options;
+  let opened: ReturnType<NonNullable<typeof openBackbone>> | undefined;
+  const shared: SourceOptions = openBackbone
+    ? { ...options, openBackbone: (...given) => (opened ??= openBackbone(...given)) } : options;
   const sets: PictureSet[] = (await Promise.all(data.map(pictureSets))).flat();
   const all = [
     ...features.map((path) => ({ path, name: undefined, recipe: { ...comparison, data: undefined, features: path } })),
@@ -25,7 +30,7 @@ export async function sources(comparison: Comparison, options: SourceOptions): P
   ].map((source) => ({ ...source, name: nameOf(source) }));
   return all.map(({ name, path, recipe }) => ({
     name: all.filter((other) => other.name === name).length > 1 ? path : name,
-    open: (need) => recipeFeatures(recipe, need, options),
+    open: (need) => recipeFeatures(recipe, need, shared),
   }));
 }
 

@@ -61,7 +61,11 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
   }
   await checkFree(out);
   const file = await recipeFeatures(resolved.recipe, { train: true, text: method.needsText }, options);
-  if (file.pictures) resolved.recipe.model = file.pictures.model.name;
+  if (file.pictures) {
+    const { name, revision } = file.pictures.model;
+    resolved.recipe.model = name;
+    if (revision !== undefined) resolved.recipe.revision = revision; // the commit, which no push changes
+  }
   const rows = prepareRows(file, resolved.recipe);
   const warnings = [...file.notes, ...rows.warnings, ...(rows.pairs.length > 0 ? [] : [uncalibrated])];
   warnings.forEach((w) => options.onWarning?.(w));

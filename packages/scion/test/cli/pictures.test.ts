@@ -137,8 +137,8 @@ describe('train', () => {
     await refused(folder, 2, trained('no', '--data', data, '--template', 'a {}', '--templates', 'photo'), [
       /--templates: is given beside --template; choose one/,
     ]);
-    await refused(folder, 2, trained('no', '--data', data, '--model', 'openai/clip-vit-base-patch32'), [
-      /--model: "openai\/clip-vit-base-patch32" is no folder or file here and no built-in model; built-in: picto/,
+    await refused(folder, 2, trained('no', '--data', data, '--model', 'clip-vit-base-patch32'), [
+      /--model: "clip-vit-base-patch32" is no folder or file here, no built-in model, and no name on the hub; built-in: picto/,
     ]);
   });
 

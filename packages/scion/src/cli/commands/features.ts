@@ -32,7 +32,7 @@ export function addFeatures(program: Command): void {
       'after',
       `
 Example:
-  scion features --data photos --model clip-vit-base-patch32 --out photos.safetensors
+  scion features --data photos --model openai/clip-vit-base-patch32 --out photos.safetensors
   scion train --features photos.safetensors --out runs/photos`,
     )
     .action((options: Record<string, unknown>) => withFlagNames(options, pictureFlags, () => run(options)));

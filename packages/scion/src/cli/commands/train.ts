@@ -19,7 +19,7 @@ export function addTrain(program: Command): void {
       'after',
       `
 Examples:
-  scion train --data photos --model clip-vit-base-patch32 --shots 16 --out runs/photos
+  scion train --data photos --model openai/clip-vit-base-patch32 --shots 16 --out runs/photos
   scion train --features pets.safetensors --shots 16 --out runs/pets
   scion train --features pets.safetensors --method tip-adapter-f --shots 4 --seed 2 --out runs/tip
   scion train --recipe recipes/graph-adapter.yaml --set beta=0.7 --out runs/beta

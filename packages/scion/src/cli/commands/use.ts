@@ -26,6 +26,7 @@ interface Options {
   features?: string;
   data?: string;
   model?: string;
+  revision?: string;
   reject?: string | boolean;
   skipBad?: boolean;
   cache: boolean;
@@ -106,13 +107,17 @@ export function addUse(program: Command): void {
 
 function shared(command: Command): Command {
   return command
-    .option('--model <name|path>', 'the backbone, where it is not where it was in training')
+    .option('--model <name|path|org/name>', 'the backbone, where it is not where it was in training')
+    .option('--revision <name>', 'branch, tag or commit of a model of the hub')
     .option('--skip-bad', 'leave out pictures that cannot be read, instead of stopping')
     .option('--reject [share]', rejectHelp);
 }
 
 /** What means something for pictures only is refused where features are given. */
-function ignored({ features, model, skipBad }: Options, issues: Issue[]): void {
+function ignored({ features, model, revision, skipBad }: Options, issues: Issue[]): void {
+  if (revision !== undefined && model === undefined) {
+    issues.push({ path: '--revision', message: 'is of a model of the hub; name it with --model, or leave it out' });
+  }
   if (features === undefined) return;
   for (const [path, value] of [
     ['--model', model],
@@ -147,6 +152,7 @@ async function withRun(
   const more: RunOptions = {
     ...watch,
     model: options.model,
+    revision: options.revision,
     skipBad: options.skipBad,
     cache: options.cache,
     signal: interruptible(),
