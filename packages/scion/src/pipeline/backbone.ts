@@ -2,12 +2,12 @@
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { parseImageProcessor, readImageProcessor } from '../data/image-processor.js';
+import { defaultImageProcessor, readImageProcessor } from '../data/image-processor.js';
 import { readTokenizer } from '../data/tokenizer.js';
 import { readCheckpoint } from '../hub/checkpoint.js';
 import { checkpointDigest } from '../hub/digest.js';
 import { resolveModel } from '../hub/resolve.js';
-import { loadBackbone } from '../models/index.js';
+import { isDual, loadBackbone } from '../models/index.js';
 import type { OpenBackbone } from '../trainer/encode.js';
 import { inputError } from '../util/errors.js';
 
@@ -23,9 +23,9 @@ export const openBackbone: OpenBackbone = async (model, { where, cache } = {}) =
   const encoder = loadBackbone(checkpoint);
   const settings = join(folder, 'preprocessor_config.json');
   const processor = existsSync(settings)
-    ? await readImageProcessor(settings)
-    : parseImageProcessor({ size: encoder.imageSize, crop_size: encoder.imageSize }, settings);
-  if (processor.height !== encoder.imageSize || processor.width !== encoder.imageSize) {
+    ? await readImageProcessor(settings, encoder.imageProcessor)
+    : defaultImageProcessor(encoder.imageProcessor, encoder.imageSize, settings);
+  if (!encoder.anySize && (processor.height !== encoder.imageSize || processor.width !== encoder.imageSize)) {
     throw inputError(
       settings,
       `makes pictures of ${processor.height} × ${processor.width}, the model takes ${encoder.imageSize} × ` +
@@ -39,6 +39,6 @@ export const openBackbone: OpenBackbone = async (model, { where, cache } = {}) =
     digest: await checkpointDigest(checkpoint, folder, memory),
     encoder,
     processor,
-    tokenizer: await readTokenizer(folder),
+    ...(isDual(encoder) ? { text: { encoder, tokenizer: await readTokenizer(folder) } } : {}),
   };
 };

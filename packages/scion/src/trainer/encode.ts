@@ -1,4 +1,4 @@
-/** From pictures and words to features: through a dual encoder, or out of the cache where they have been before. */
+/** From pictures and words to features: through a frozen model, or out of the cache where they have been before. */
 import { join } from 'node:path';
 import { cacheKey, openFeatureCache } from '../data/feature-cache.js';
 import { type ImageSource, loadImages } from '../data/image-loader.js';
@@ -6,34 +6,42 @@ import type { ImageProcessor } from '../data/image-processor.js';
 import type { TextTokenizer } from '../data/tokenizer.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { Runtime, Session, SessionOptions } from '../runtime/session.js';
-import { ScionError } from '../util/errors.js';
+import { ScionError, assert } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { type Tensor, float32, numel } from '../util/tensor.js';
 import { type Program, compileInference } from './compile.js';
 import { openProgram } from './program.js';
 
-/** A model with an image and a text tower in one space, as CLIP. */
-export interface DualEncoder {
-  /** Tokens of a text, padding included. */
-  readonly textLength: number;
+/** A model of images. */
+export interface ImageTower {
   /** images [B, 3, H, W] → [B, d], not normalised */
   imageFeatures(images: Value): Value;
+}
+
+/** Its counterpart for texts, in the same space. */
+export interface TextTower {
+  /** Tokens of a text, padding included. */
+  readonly textLength: number;
   /** ids int64 [B, T] → [B, d], not normalised */
   textFeatures(ids: Value): Value;
   /** What cosines are multiplied with, a scalar. */
   scale(graph: Graph): Value;
 }
 
-/** A dual encoder with what belongs to it. */
+/** A model with an image and a text tower in one space, as CLIP. */
+export type DualEncoder = ImageTower & TextTower;
+
+/** A frozen model with what belongs to it. */
 export interface Backbone {
   /** The name of a built-in model, else its absolute path. */
   readonly name: string;
   readonly path: string;
   /** SHA-256 of weights, configuration and tokenizer, in hexadecimal. */
   readonly digest: string;
-  readonly encoder: DualEncoder;
+  readonly encoder: ImageTower;
   readonly processor: ImageProcessor;
-  readonly tokenizer: TextTokenizer;
+  /** Absent where the model sees pictures alone, as ViT and DINOv2 do. */
+  readonly text?: { readonly encoder: TextTower; readonly tokenizer: TextTokenizer };
 }
 
 /** Finds and opens a model; handed in, since no part of the training knows any model. */
@@ -187,11 +195,13 @@ export async function encodeTexts(
   prompts: readonly (readonly string[])[],
 ): Promise<{ text: Tensor<'float32'>; logitScale: number }> {
   const {
-    backbone: { encoder, tokenizer, digest },
+    backbone: { text: side, digest },
     cache: folder,
     batchSize = 16,
     onProgress,
   } = options;
+  assert(side, 'a model of pictures alone encodes no texts');
+  const { encoder, tokenizer } = side;
   const { textLength: length } = encoder;
   const { open, dim, release } = tower(options, (graph) =>
     encoder.textFeatures(graph.input('ids', 'int64', [batchSize, length])),
@@ -222,7 +232,7 @@ export async function encodeTexts(
   } finally {
     await release();
   }
-  const scale = await logitScaleOf(options);
+  const scale = await logitScaleOf(options, encoder);
   const own = prompts.map((all) => all.map((text) => rows.get(cacheKey(text))!));
   const counts = new Set(own.map((all) => all.length));
   const shown = counts.size === 1 ? own : own.map((all) => [mean(all)]);
@@ -235,10 +245,10 @@ function mean(rows: readonly Float32Array[]): Float32Array {
   return rows[0]!.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
 }
 
-async function logitScaleOf({ runtime, backbone }: EncodeOptions): Promise<number> {
+async function logitScaleOf({ runtime }: EncodeOptions, encoder: TextTower): Promise<number> {
   const session = await openProgram(
     runtime,
-    compileInference((g) => ({ scale: backbone.encoder.scale(g) })),
+    compileInference((g) => ({ scale: encoder.scale(g) })),
     {},
   );
   try {
