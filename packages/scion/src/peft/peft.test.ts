@@ -88,6 +88,18 @@ describe('definitions, against plain arithmetic', () => {
     expectClose(await logitsOf('linear-probe', inputs, { weight, bias }, {}), expected);
   });
 
+  test('simpleshot', async () => {
+    // the means themselves are not normalised
+    const means = Array.from({ length: 5 }, (_, k) => {
+      const own = unit(features).filter((_r, row) => inputs.support.labels[row] === k);
+      return own[0]!.map((_v, j) => own.reduce((sum, row) => sum + row[j]!, 0) / own.length);
+    });
+    const distance = (a: number[], c: number[]): number => a.reduce((sum, v, j) => sum + (v - c[j]!) ** 2, 0);
+    // ‖f̂‖² is the same for all classes: half of it, times the scale of 10
+    const expected = unit(features).map((row) => means.map((mean) => -10 / 2 * distance(row, mean) + 5));
+    expectClose(await logitsOf('simpleshot', inputs, {}, {}), expected);
+  });
+
   test.each([
     ['tip-adapter', {}],
     ['tip-adapter-f', { keys: draw(15, 8) }],

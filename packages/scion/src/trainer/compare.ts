@@ -1,6 +1,6 @@
 /** Methods against each other on one or several data sets, under the same rows, seeds and shots. */
 import type { FeatureFile } from '../data/feature-file.js';
-import { type FeatureMethod, getMethod } from '../peft/index.js';
+import { type FeatureMethod, getMethod, needText } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Runtime } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
@@ -100,7 +100,7 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
     warnings.add(warning);
   };
   const methods = comparison.methods.map((variant) => ({ variant, method: getMethod(variant.method, '--methods') }));
-  const files = await openAll(comparison, methods.some(({ method }) => method.needsText), warn, options);
+  const files = await openAll(comparison, needText(methods.map(({ method }) => method)), warn, options);
   const plans = [...files].flatMap(([dataset, file]) => comparison.shots.flatMap((shots) =>
     comparison.seeds.flatMap((seed) => methods.map((m): Plan => ({ dataset, file, shots, seed, ...m })))));
   const { features: _f, data: _d, ...recipe } = comparison;
@@ -154,7 +154,7 @@ function factsOf(name: string, file: FeatureFile): ComparisonDataset {
  * before the first training.
  */
 async function openAll(
-  comparison: Comparison, text: boolean, warn: (warning: string) => void, options: SourceOptions,
+  comparison: Comparison, text: readonly string[], warn: (warning: string) => void, options: SourceOptions,
 ): Promise<Map<string, FeatureFile>> {
   const files = new Map<string, FeatureFile>();
   const issues: Issue[] = [];

@@ -12,13 +12,15 @@ import {
   asFeatureFile,
   readFeatureFile,
 } from '../data/feature-file.js';
+import { defaultLogitScale } from '../data/feature-checks.js';
 import { ahead, settled } from '../data/image-loader.js';
 import { isBuiltInData, pictureSet } from '../data/suites.js';
 import { makePrompts, readDescriptions, templateSets } from '../data/prompts.js';
 import { sha256 } from '../formats/files.js';
 import { builtInModels, defaultModel } from '../hub/resolve.js';
 import { nodeRuntime } from '../runtime/node.js';
-import { ScionError, assert, inputError } from '../util/errors.js';
+import { getMethod, methodNames } from '../peft/index.js';
+import { type Issue, ScionError, assert, inputError } from '../util/errors.js';
 import { float32 } from '../util/tensor.js';
 import {
   type Backbone,
@@ -111,6 +113,7 @@ async function encode(
     if (!skip) throw error;
     if (!leftOut.has(path)) options.onBad?.(error);
     leftOut.add(path);
+  if (!backbone.text) checkWordless(backbone, recipe, need);
   };
   const hashes = await hashed(dataset, bad);
   const runtime = nodeRuntime();
@@ -127,7 +130,7 @@ async function encode(
   const encoder = openImageEncoder(shared, view);
   const splits: Partial<Record<(typeof splitNames)[number], Split>> = {};
   try {
-    const { text, logitScale } = await encodeTexts(shared, prompts);
+    const words = backbone.text ? await encodeTexts(shared, prompts) : { logitScale: defaultLogitScale };
     for (const name of splitNames) {
       const images = dataset.splits[name];
       if (!images?.length) continue;
@@ -138,12 +141,12 @@ async function encode(
       }
     }
     if (leftOut.size > 0) onWarning?.(`${leftOut.size} pictures cannot be read and are left out`);
-    const content = { model: backbone.name, logitScale, classNames: dataset.classNames, text, ...splits };
+    const content = { model: backbone.name, classNames: dataset.classNames, ...words, ...splits };
     const pictures = {
       data: lasting(data),
       model: { name: backbone.name, path: backbone.path, digest: backbone.digest },
       preprocessing: { ...backbone.processor.settings },
-      prompts,
+      prompts: backbone.text ? prompts : [],
       views,
       view_seed: view.seed,
       flip: view.flip,
@@ -246,6 +249,23 @@ async function promptsOf(
     ...(used ? { templates: used } : {}),
     ...(texts ? { descriptions: texts, where: descriptions! } : {}),
   });
+}
+
+/** Refuses methods and settings that need words, for a model that sees pictures alone. */
+function checkWordless({ name }: Backbone, recipe: RecipeSource, need: Need): void {
+  const issues: Issue[] = (['templates', 'descriptions'] as const)
+    .filter((key) => recipe[key] !== undefined)
+    .map((path) => ({ path, message: `is for models that read words, and ${name} sees pictures alone; leave it out` }));
+  if (need.text?.length) {
+    const wordless = methodNames().filter((method) => !getMethod(method).needsText);
+    issues.push({
+      path: 'model',
+      message:
+        `${name} sees pictures alone, and ${need.text.join(', ')} needs words too; take a CLIP or SigLIP model, or a ` +
+        `method without words: ${wordless.join(', ')}`,
+    });
+  }
+  if (issues.length > 0) throw new ScionError('usage', issues);
 }
 
 /** Files whose hashes are computed at once. */

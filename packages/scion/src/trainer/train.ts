@@ -3,7 +3,7 @@ import { availableParallelism, cpus } from 'node:os';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
-import type { FeatureMethod } from '../peft/index.js';
+import { type FeatureMethod, needText } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Tensors } from '../runtime/session.js';
 import { ScionError, inputError } from '../util/errors.js';
@@ -60,7 +60,7 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
     if (resolved.recipe[key] !== undefined) resolved.recipe[key] = resolve(resolved.recipe[key]);
   }
   await checkFree(out);
-  const file = await recipeFeatures(resolved.recipe, { train: true, text: method.needsText }, options);
+  const file = await recipeFeatures(resolved.recipe, { train: true, text: needText([method]) }, options);
   if (file.pictures) resolved.recipe.model = file.pictures.model.name;
   const rows = prepareRows(file, resolved.recipe);
   const warnings = [...file.notes, ...rows.warnings, ...(rows.pairs.length > 0 ? [] : [uncalibrated])];
@@ -100,7 +100,7 @@ export async function resume(path: string, options: TrainOptions = {}): Promise<
         `the model of its training is not at ${pictures.model.path} any more; put it back, or train again`,
       );
     }
-    const file = await recipeFeatures(resolved.recipe, { train: true, text: resolved.method.needsText }, options);
+    const file = await recipeFeatures(resolved.recipe, { train: true, text: needText([resolved.method]) }, options);
     if (file.digest !== features.digest) {
       throw inputError(
         features.path,

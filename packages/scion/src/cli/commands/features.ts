@@ -54,7 +54,9 @@ async function run(options: Record<string, unknown>): Promise<void> {
   const rows = Object.fromEntries(
     (['train', 'val', 'test'] as const).flatMap((s) => (content[s] ? [[s, content[s].labels.length]] : [])),
   );
-  const [classes, templates, dim] = content.text!.shape as [number, number, number];
+  const classes = content.classNames.length;
+  const templates = content.text?.shape[1];
+  const dim = (content.train ?? content.test ?? content.val)?.features.shape[1];
   print(
     options.json === true,
     { out, model: pictures.model.name, classes, templates, dim, rows, left_out: pictures.left_out, seconds },
