@@ -4,6 +4,7 @@ import { type FeatureMethod, getMethod, needText } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Runtime } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
+import { checkDevice } from './check-runtime.js';
 import { openJournal } from './comparison-journal.js';
 import type { SourceOptions } from './pictures.js';
 import { type Comparison, type ComparisonInput, recipeOf, resolveComparison, resolveRecipe } from './recipe.js';
@@ -94,6 +95,7 @@ interface Plan {
  */
 export async function compare(input: ComparisonInput, options: CompareOptions = {}): Promise<ComparisonResult> {
   const comparison = resolveComparison(input);
+  await checkDevice(comparison.device);
   const warnings = new Set<string>();
   const warn = (warning: string): void => {
     if (!warnings.has(warning)) options.onWarning?.(warning);
@@ -130,7 +132,7 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
     scionVersion: version,
     datasets: [...files].map(([name, file]) => factsOf(name, file)),
     recipe: { ...comparison },
-    environment: environment(),
+    environment: environment(comparison.device),
     methods: methods.map(({ variant, method: { name, title, paper } }) => ({
       name: variant.name, method: name, title: variantTitle(variant, title), ...(paper ? { paper } : {}),
     })),
@@ -199,7 +201,7 @@ async function trainAll(
   const queue = plans[Symbol.iterator]();
   let broken = false;
   const work = async (): Promise<void> => {
-    const runtime = nodeRuntime({ keep: 16 });
+    const runtime = nodeRuntime({ keep: 16, device: comparison.device });
     try {
       let rows: { of: string; prepared: Prepared } | undefined;
       for (const plan of queue) {

@@ -5,7 +5,7 @@ import { type ImageSource, loadImages } from '../data/image-loader.js';
 import type { ImageProcessor } from '../data/image-processor.js';
 import type { TextTokenizer } from '../data/tokenizer.js';
 import type { Graph, Value } from '../ir/graph.js';
-import type { Runtime, Session, SessionOptions } from '../runtime/session.js';
+import type { Device, Runtime, Session, SessionOptions } from '../runtime/session.js';
 import { ScionError, assert } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { type Tensor, float32, numel } from '../util/tensor.js';
@@ -63,6 +63,8 @@ export interface EncodeOptions {
   /** Pictures or texts in one run; the last one is padded. Default 16. */
   batchSize?: number;
   threads?: number | undefined;
+  /** What the runtime computes on. Features of other devices than the processor are cached apart. */
+  device?: Device | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number, total: number, what: string) => void) | undefined;
   onWarning?: ((warning: string) => void) | undefined;
@@ -111,7 +113,7 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
     folder === undefined
       ? undefined
       : openFeatureCache(
-          join(folder, 'features', cacheKey('images', digest, JSON.stringify(processor.settings))),
+          join(folder, 'features', cacheKey('images', digest, JSON.stringify(processor.settings), ...ofDevice(options))),
           dim,
           options,
         );
@@ -209,7 +211,7 @@ export async function encodeTexts(
   const cache =
     folder === undefined
       ? undefined
-      : openFeatureCache(join(folder, 'features', cacheKey('texts', digest)), dim, options);
+      : openFeatureCache(join(folder, 'features', cacheKey('texts', digest, ...ofDevice(options))), dim, options);
   const rows = new Map<string, Float32Array>();
   const texts = new Map(prompts.flat().map((text) => [cacheKey(text), text]));
   try {
@@ -240,6 +242,9 @@ export async function encodeTexts(
   shown.flat().forEach((row, i) => data.set(row, i * dim));
   return { text: float32([shown.length, shown[0]!.length, dim], data), logitScale: scale };
 }
+
+/** The last digits differ between devices. */
+const ofDevice = ({ device = 'cpu' }: EncodeOptions): string[] => (device === 'cpu' ? [] : [device]);
 
 function mean(rows: readonly Float32Array[]): Float32Array {
   return rows[0]!.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);

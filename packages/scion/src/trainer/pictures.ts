@@ -19,6 +19,7 @@ import { makePrompts, readDescriptions, templateSets } from '../data/prompts.js'
 import { sha256 } from '../formats/files.js';
 import { builtInModels, defaultModel } from '../hub/resolve.js';
 import { nodeRuntime } from '../runtime/node.js';
+import type { Device } from '../runtime/session.js';
 import { getMethod, methodNames } from '../peft/index.js';
 import { type Issue, ScionError, assert, inputError } from '../util/errors.js';
 import { float32 } from '../util/tensor.js';
@@ -30,6 +31,7 @@ import {
   encodeTexts,
   openImageEncoder,
 } from './encode.js';
+import { checkDevice } from './check-runtime.js';
 import { type PictureInput, type RecipeSource, pictureDefaults, pictureIssues } from './recipe-source.js';
 import type { RunInfo } from './run-info.js';
 
@@ -41,6 +43,12 @@ export interface SourceOptions {
   /** A picture that is left out under `skip_bad`. */
   onBad?: (error: ScionError) => void;
   signal?: AbortSignal;
+}
+
+/** What models are computed with. */
+export interface Machine {
+  threads?: number | undefined;
+  device?: Device | undefined;
 }
 
 export interface RecipeFeatures extends FeatureFile {
@@ -57,7 +65,7 @@ export interface EncodedPictures {
 
 /** The features that a recipe asks for, by `features` or by `data`. `notes` has the warnings about pictures too. */
 export async function recipeFeatures(
-  recipe: RecipeSource & { threads?: number | undefined },
+  recipe: RecipeSource & Machine,
   need: Need,
   options: SourceOptions = {},
 ): Promise<RecipeFeatures> {
@@ -76,15 +84,17 @@ export async function recipeFeatures(
  */
 export async function encodePictures(
   input: PictureInput,
-  options: SourceOptions & { threads?: number | undefined; batchSize?: number } = {},
+  options: SourceOptions & Machine & { batchSize?: number } = {},
 ): Promise<EncodedPictures> {
   const issues = pictureIssues(input);
   if (issues.length > 0) throw new ScionError('usage', issues);
-  return encode({ ...input, threads: options.threads }, {}, options);
+  const { threads, device } = options;
+  await checkDevice(device);
+  return encode({ ...input, threads, device }, {}, options);
 }
 
 async function encode(
-  recipe: Omit<RecipeSource, 'features'> & { data: string; threads?: number | undefined },
+  recipe: Omit<RecipeSource, 'features'> & Machine & { data: string },
   need: Need,
   options: SourceOptions & { batchSize?: number },
 ): Promise<EncodedPictures> {
@@ -102,6 +112,7 @@ async function encode(
   checkSplits(data, dataset, need);
   const prompts = await promptsOf(recipe, dataset.classNames);
   const backbone = await open(options, model, cache);
+  if (!backbone.text) checkWordless(backbone, recipe, need);
   if (recipe.model === undefined) {
     onWarning?.(
       `the model is the built-in ${model}, ${builtInModels[model]}; for photographs name the folder of a CLIP ` +
@@ -113,15 +124,15 @@ async function encode(
     if (!skip) throw error;
     if (!leftOut.has(path)) options.onBad?.(error);
     leftOut.add(path);
-  if (!backbone.text) checkWordless(backbone, recipe, need);
   };
   const hashes = await hashed(dataset, bad);
-  const runtime = nodeRuntime();
+  const runtime = nodeRuntime({ device: recipe.device });
   const shared: EncodeOptions = {
     runtime,
     backbone,
     cache,
     threads: recipe.threads,
+    device: recipe.device,
     signal,
     onWarning,
     onProgress: options.onEncode,
@@ -156,7 +167,8 @@ async function encode(
     const rows = splitNames.map((name) =>
       dataset.splits[name]?.map(({ path, label }) => [hashes.get(path) ?? '', label, leftOut.has(path)]),
     );
-    const all = { ...decisive, model: backbone.digest, left_out: undefined, classes: dataset.classNames, rows };
+    const device = recipe.device === 'cpu' ? undefined : recipe.device;
+    const all = { ...decisive, model: backbone.digest, left_out: undefined, classes: dataset.classNames, rows, device };
     return { content, digest: createHash('sha256').update(JSON.stringify(all)).digest('hex'), pictures };
   } finally {
     await encoder.release();
@@ -238,19 +250,6 @@ function checkSplits(data: string, { splits }: ImageDataset, need: Need): void {
   );
 }
 
-async function promptsOf(
-  { templates, descriptions, model = defaultModel }: RecipeSource,
-  classNames: readonly string[],
-): Promise<string[][]> {
-  const texts = descriptions === undefined ? undefined : await readDescriptions(descriptions);
-  const set = templates ?? (texts === undefined && Object.hasOwn(builtInModels, model) ? 'name' : undefined);
-  const used = typeof set === 'string' ? templateSets[set] : set;
-  return makePrompts(classNames, {
-    ...(used ? { templates: used } : {}),
-    ...(texts ? { descriptions: texts, where: descriptions! } : {}),
-  });
-}
-
 /** Refuses methods and settings that need words, for a model that sees pictures alone. */
 function checkWordless({ name }: Backbone, recipe: RecipeSource, need: Need): void {
   const issues: Issue[] = (['templates', 'descriptions'] as const)
@@ -266,6 +265,19 @@ function checkWordless({ name }: Backbone, recipe: RecipeSource, need: Need): vo
     });
   }
   if (issues.length > 0) throw new ScionError('usage', issues);
+}
+
+async function promptsOf(
+  { templates, descriptions, model = defaultModel }: RecipeSource,
+  classNames: readonly string[],
+): Promise<string[][]> {
+  const texts = descriptions === undefined ? undefined : await readDescriptions(descriptions);
+  const set = templates ?? (texts === undefined && Object.hasOwn(builtInModels, model) ? 'name' : undefined);
+  const used = typeof set === 'string' ? templateSets[set] : set;
+  return makePrompts(classNames, {
+    ...(used ? { templates: used } : {}),
+    ...(texts ? { descriptions: texts, where: descriptions! } : {}),
+  });
 }
 
 /** Files whose hashes are computed at once. */

@@ -1,14 +1,16 @@
 /** The whole way from pictures to predictions with SigLIP, and with ViT and DINOv2, which read no words. */
 import { join } from 'node:path';
+import { offeredDevices } from 'scion-peft';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readFeatureFile } from '../../src/data/feature-file.js';
 import { repository } from '../command.js';
-import { json, readRun, refused, scratch, succeed } from '../support/cli.js';
+import { json, pictograms, readRun, refused, scratch, succeed } from '../support/cli.js';
 import { makeData } from '../support/pictures.js';
 
 const fixture = (name: string): string => join(repository, 'fixtures', name);
 const folder = await scratch();
 const data = join(folder, 'data');
+const offered = await offeredDevices();
 beforeAll(() => makeData(data, { train: 6, test: 3 }));
 
 describe('SigLIP', () => {
@@ -74,5 +76,33 @@ describe('methods and words that a model of pictures alone cannot serve', () => 
     ]);
     expect(cells.map(({ method }) => method)).toEqual(['linear-probe', 'simpleshot', 'linear-probe', 'simpleshot']);
     for (const { accuracy } of cells) expect(accuracy).toBeGreaterThan(1 / 3);
+  });
+});
+
+describe('--device', () => {
+  const train = ['train', '--features', pictograms, '--method', 'taskres', '--epochs', '1', '--shots', '1'];
+
+  test('is the processor unless said otherwise, and stands in the run', async () => {
+    const run = join(folder, 'processor');
+    await succeed([...train, '--out', run]);
+    expect((await readRun(run)).info).toMatchObject({ environment: { device: 'cpu' }, recipe: { device: 'cpu' } });
+  });
+
+  test('that is unknown is refused with the known ones', async () => {
+    const own = ['--device', 'tpu'];
+    await refused(folder, 2, [...train, ...own, '--out', join(folder, 'x')], [/--device: "tpu": expected/, 'webgpu']);
+    for (const args of [
+      ['eval', join(folder, 'processor')], ['predict', join(folder, 'processor'), data],
+      ['features', '--data', data, '--out', join(folder, 'x.safetensors')],
+    ]) await refused(folder, 2, [...args, ...own], ['--device: tpu: expected one of cpu, webgpu, cuda']);
+  });
+
+  test.skipIf(offered.includes('cuda'))('that is missing is refused with what there is', async () => {
+    const own = ['--device', 'cuda'];
+    const says = [/--device: cuda is not available: .*; this machine offers cpu/];
+    await refused(folder, 2, [...train, ...own, '--out', join(folder, 'x')], says);
+    await refused(folder, 2, ['eval', join(folder, 'processor'), ...own], says);
+    await refused(folder, 2, ['compare', '--features', pictograms, '--methods', 'zero-shot', '--shots', '1', ...own], says);
+    await refused(folder, 2, ['features', '--data', data, '--out', join(folder, 'x.safetensors'), ...own], says);
   });
 });
