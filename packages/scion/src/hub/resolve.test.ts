@@ -32,7 +32,7 @@ describe('a model', () => {
       await expect(resolveModel(name, '--model', folder)).rejects.toMatchObject({
         kind: 'usage',
         message: expect.stringMatching(
-          /^--model: .* no built-in model; built-in: picto \(for pictograms.*CLIP checkpoint/,
+          /^--model: .* no built-in model; built-in: picto \(for pictograms.*DINOv2 checkpoint/,
         ) as string,
       });
     },

@@ -45,5 +45,5 @@ const names = Object.entries(builtInModels)
   .map(([name, what]) => `${name} (${what})`)
   .join(', ');
 const otherwise =
-  `built-in: ${names}; or give the folder of a CLIP checkpoint, such as a download of openai/clip-vit-base-patch32, ` +
-  'since Scion downloads none';
+  `built-in: ${names}; or give the folder of a CLIP, SigLIP, ViT or DINOv2 checkpoint, such as a download of ` +
+  'openai/clip-vit-base-patch32, since Scion downloads none';

@@ -23,7 +23,8 @@ describe('places of another grid', () => {
     for (const v of interpolated(new Array<number>(2 * 64).fill(7), 16, 5)) expect(v).toBeCloseTo(7, 5);
   });
 
-  // torch.nn.functional.interpolate(x, size=(4, 2), mode='bicubic', align_corners=False), x = [[0, 1, 4], [9, 16, 25], [36, 49, 64]]
+  // torch.nn.functional.interpolate(x, size=(4, 2), mode='bicubic', align_corners=False) of
+  // x = [[0, 1, 4], [9, 16, 25], [36, 49, 64]]
   test('are those of PyTorch', () => {
     const y = interpolated([0, 1, 4, 9, 16, 25, 36, 49, 64].flatMap((v) => [v, -v]), 4, 2);
     const expected = [-0.607334, 1.930576, 3.520046, 11.894993, 21.527805, 39.027863, 40.438385, 63.775475];

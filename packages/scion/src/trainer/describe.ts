@@ -5,6 +5,7 @@ import type { Graph } from '../ir/graph.js';
 import { printGraph } from '../ir/print.js';
 import { encodeModel } from '../onnx/encode.js';
 import { type FeatureMethod, type FeatureModule, needText } from '../peft/index.js';
+import { checkDevice } from './check-runtime.js';
 import { compileInference } from './compile.js';
 import { compileFeatureTraining } from './fit.js';
 import { type SourceOptions, recipeFeatures } from './pictures.js';
@@ -23,6 +24,7 @@ export interface ProgramDescription {
 /** Of a recipe: the same program that `train` would run. */
 export async function describeRecipe(input: RecipeInput, options: SourceOptions = {}): Promise<ProgramDescription> {
   const { recipe, method } = resolveRecipe(input);
+  if (recipe.data !== undefined) await checkDevice(recipe.device);
   const file = await recipeFeatures(recipe, { train: true, text: needText([method]) }, options);
   const { support } = prepareRows(file, recipe);
   return describe(method, recipe, method.create(featureInputs(file, support), recipe.config));

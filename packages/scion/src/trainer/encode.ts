@@ -113,7 +113,11 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
     folder === undefined
       ? undefined
       : openFeatureCache(
-          join(folder, 'features', cacheKey('images', digest, JSON.stringify(processor.settings), ...ofDevice(options))),
+          join(
+            folder,
+            'features',
+            cacheKey('images', digest, JSON.stringify(processor.settings), ...ofDevice(options)),
+          ),
           dim,
           options,
         );

@@ -64,7 +64,7 @@ const shared = {
   search,
   strict_shots: z.boolean().default(false).describe('a class with fewer rows than shots is an error'),
   threads: z.number().int().min(1).max(1024).optional().describe('threads of ONNX Runtime; all cores where absent'),
-  device: z.enum(devices).default('cpu').describe('what models are computed on: cpu, webgpu or cuda, as scion doctor lists them'),
+  device: z.enum(devices).default('cpu').describe('what computes: cpu, webgpu or cuda, as scion doctor lists them'),
 };
 
 const recipe = z.strictObject({

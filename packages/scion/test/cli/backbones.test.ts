@@ -19,7 +19,9 @@ describe('SigLIP', () => {
     const given = ['--data', data, '--model', fixture('siglip/sentencepiece')];
     await succeed(['train', ...given, '--method', 'graph-adapter', '--epochs', '3', '--shots', '2', '--out', run]);
     const { info } = await readRun(run);
-    expect(info.pictures).toMatchObject({ preprocessing: { resize: { height: 12, width: 12 }, crop: null, resample: 'bicubic' } });
+    expect(info.pictures).toMatchObject({
+      preprocessing: { resize: { height: 12, width: 12 }, crop: null, resample: 'bicubic' },
+    });
     expect(info.logit_scale).toBeCloseTo(Math.exp(1.3), 4);
     const { predictions } = await json<{ predictions: { label: string }[] }>(['predict', run, join(data, 'test')]);
     expect(predictions).toHaveLength(9);

@@ -1,4 +1,4 @@
-/** SigLIP (Zhai et al., 2023): two towers without projections, a scale and a bias; named as Hugging Face's SiglipModel. */
+/** SigLIP (Zhai et al., 2023): two towers, a scale and a bias; named as in Hugging Face's SiglipModel. */
 import type { Graph, Value } from '../../ir/graph.js';
 import * as f from '../../nn/functional.js';
 import { type Weights, below } from '../../nn/layers.js';

@@ -50,21 +50,26 @@ describe.each([
     const [model, want] = [await loaded(), await expected(name)];
     const { shape } = want('images');
     const { step } = compileInference((graph) => ({ y: model.imageFeatures(graph.input('x', 'float32', shape)) }));
-    const rows = step.nodes.filter((n) => /(intermediate\.dense|mlp\.(fc1|weights_out))$/.test(n.path) && n.op === 'Gemm')
+    const hidden = /(intermediate\.dense|mlp\.(fc1|weights_out))$/;
+    const rows = step.nodes.filter((n) => hidden.test(n.path) && n.op === 'Gemm')
       .map((n) => n.outputs[0]!.shape[0]);
     expect(rows).toEqual([3 * want('last_hidden_state').shape[1]!, 3]);
     const linear = [...model.modules()].filter(([, m]) => m instanceof Linear).map(([path]) => path);
-    expect(linear.filter((path) => /encoder\.layer\.\d\.attention\.attention\.(query|key|value)$/.test(path)).length).toBe(6);
-    expect(linear.filter((path) => /encoder\.layer\.\d\.attention\.output\.dense$/.test(path)).length).toBe(2);
+    const paths = (end: RegExp): number => linear.filter((path) => end.test(path)).length;
+    expect(paths(/encoder\.layer\.\d\.attention\.attention\.(query|key|value)$/)).toBe(6);
+    expect(paths(/encoder\.layer\.\d\.attention\.output\.dense$/)).toBe(2);
   });
 });
 
 test('DINOv2 takes pictures of any size, ViT its own alone', async () => {
   const shape = [1, 3, 9, 25] as const;
   const [dinov2, vit] = [
-    loadDinov2(await readCheckpoint(`${fixtures}dinov2/interpolated`)), loadVit(await readCheckpoint(`${fixtures}vit/model`)),
+    loadDinov2(await readCheckpoint(`${fixtures}dinov2/interpolated`)),
+    loadVit(await readCheckpoint(`${fixtures}vit/model`)),
   ];
-  const build = (model: typeof vit) => compileInference((graph) => ({ y: model.imageFeatures(graph.input('x', 'float32', shape)) }));
+  const build = (model: typeof vit) => compileInference((graph) => ({
+    y: model.imageFeatures(graph.input('x', 'float32', shape)),
+  }));
   expect(build(dinov2).step.outputs.get('y')!.shape).toEqual([1, 24]);
   expect(() => build(vit)).toThrow('images [1, 3, 9, 25], expected size 16');
 });
