@@ -147,8 +147,7 @@ def siglip(name, make_tokenizer, config, dtype, seed):
         save_expected(folder, {
             "images": images, "ids": ids, "logits_per_image": out.logits_per_image,
             "probabilities": torch.sigmoid(out.logits_per_image),
-            "image_features": model.get_image_features(images).pooler_output,
-            "text_features": model.get_text_features(ids).pooler_output, **states,
+            "image_features": out.image_embeds, "text_features": out.text_embeds, **states,
         }, texts=json.dumps(TEXTS))
 
 
@@ -238,8 +237,7 @@ def published(name, folder):
         ids[:, 9:] = 1
         out = model(input_ids=ids, pixel_values=images)
         expected = {"ids": ids, "logits_per_image": out.logits_per_image,
-                    "image_features": model.get_image_features(images).pooler_output,
-                    "text_features": model.get_text_features(ids).pooler_output}
+                    "image_features": out.image_embeds, "text_features": out.text_embeds}
     else:
         # facebook/dinov2-base has positions for pictures of 518 pixels
         model = (ViTModel(ViTConfig()) if name.startswith("vit") else Dinov2Model(Dinov2Config(image_size=518))).eval()

@@ -32,7 +32,7 @@ export interface RowGroups {
 
 /** Images of known class. */
 export interface Split {
-  /** [N, d], not normalised. */
+  /** [N, d], as the backbone gives them. */
   readonly features: Tensor<'float32'>;
   /** N class numbers, 0 … K - 1. */
   readonly labels: Int32Array;
@@ -55,7 +55,7 @@ export interface FeatureContent {
   readonly train?: Split;
   readonly val?: Split;
   readonly test?: Split;
-  /** [K, templates, d], not normalised. */
+  /** [K, templates, d], as the backbone gives them. */
   readonly text?: Tensor<'float32'>;
 }
 
@@ -80,7 +80,7 @@ export interface PredictionFeatures {
   readonly dim: number;
   /** `test.features` or `features`: where the rows were found. */
   readonly name: string;
-  /** [N, d], not normalised. */
+  /** [N, d], as the backbone gives them. */
   readonly features: Tensor<'float32'>;
   readonly labels?: Int32Array;
 }

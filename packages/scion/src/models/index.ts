@@ -17,7 +17,7 @@ export interface ImageBackbone {
   readonly anySize?: boolean;
   /** The `image_processor_type` that prepares its pictures, unless preprocessor_config.json says otherwise. */
   readonly imageProcessor: string;
-  /** images [B, 3, H, W] → [B, d], not normalised */
+  /** images [B, 3, H, W] → [B, d]; normalised or not, as its model says */
   imageFeatures(images: Value): Value;
 }
 
@@ -25,7 +25,7 @@ export interface ImageBackbone {
 export interface DualBackbone extends ImageBackbone {
   /** Tokens of a text, padding included. */
   readonly textLength: number;
-  /** ids int64 [B, textLength] → [B, d], not normalised */
+  /** ids int64 [B, textLength] → [B, d]; normalised or not, as its model says */
   textFeatures(ids: Value): Value;
   /** What cosines are multiplied with, a scalar. */
   scale(graph: Graph): Value;

@@ -75,9 +75,20 @@ describe('definitions, against plain arithmetic', () => {
   const texts = matrix(classTexts(inputs.text!));
   const cosine = (f: Matrix, t: Matrix): Matrix =>
     times(unit(f), transposed(unit(t))).map((row) => row.map((v) => 10 * v));
+  /** The mean over the two templates of a class, each of norm 1. */
+  const directions = ((): Matrix => {
+    const [classes, templates, dim] = inputs.text!.shape as [number, number, number];
+    const all = unit(matrix({ shape: [classes * templates, dim], data: inputs.text!.data }));
+    return texts.map((row, k) => row.map((_v, j) => (all[2 * k]![j]! + all[2 * k + 1]![j]!) / 2));
+  })();
+
+  test('templates of unequal length have directions apart from their mean', () => {
+    const apart = unit(directions).map((row, k) => Math.max(...row.map((v, j) => Math.abs(v - unit(texts)[k]![j]!))));
+    expect(Math.max(...apart)).toBeGreaterThan(0.01);
+  });
 
   test('zero-shot', async () => {
-    expectClose(await logitsOf('zero-shot', inputs, {}, {}), cosine(features, texts));
+    expectClose(await logitsOf('zero-shot', inputs, {}, {}), cosine(features, directions));
   });
 
   test('linear probe', async () => {
@@ -113,7 +124,7 @@ describe('definitions, against plain arithmetic', () => {
     );
     expectClose(
       await logitsOf(name, inputs, values, { alpha: 1.7, beta: 3 }),
-      mix(cosine(features, texts), 1, cache, 1.7),
+      mix(cosine(features, directions), 1, cache, 1.7),
     );
   });
 

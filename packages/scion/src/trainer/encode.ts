@@ -14,7 +14,7 @@ import { openProgram } from './program.js';
 
 /** A model of images. */
 export interface ImageTower {
-  /** images [B, 3, H, W] → [B, d], not normalised */
+  /** images [B, 3, H, W] → [B, d]; normalised or not, as its model says */
   imageFeatures(images: Value): Value;
 }
 
@@ -22,7 +22,7 @@ export interface ImageTower {
 export interface TextTower {
   /** Tokens of a text, padding included. */
   readonly textLength: number;
-  /** ids int64 [B, T] → [B, d], not normalised */
+  /** ids int64 [B, T] → [B, d]; normalised or not, as its model says */
   textFeatures(ids: Value): Value;
   /** What cosines are multiplied with, a scalar. */
   scale(graph: Graph): Value;
@@ -193,8 +193,8 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
 }
 
 /**
- * Features of every class's prompts: [K, templates, d]. Classes with unequal numbers of prompts are averaged to
- * [K, 1, d], which is what the methods do with templates anyway. Also gives the encoder's scale.
+ * Features of every class's prompts: [K, templates, d]. Where classes have unequal numbers of prompts, these are
+ * averaged as they are to [K, 1, d]. Also gives the encoder's scale.
  */
 export async function encodeTexts(
   options: EncodeOptions,

@@ -41,14 +41,17 @@ export class Siglip extends Module {
     return this.config.text_config.max_position_embeddings;
   }
 
-  /** images [B, 3, size, size] → [B, hidden_size], not normalised */
+  /**
+   * images [B, 3, size, size] → [B, hidden_size] of norm 1, as transformers' `image_embeds`. The loss sees directions
+   * alone, and methods that add to a text feature have no published steps for the lengths of this model.
+   */
   imageFeatures(images: Value): Value {
-    return images.graph.within('vision_model', () => this.vision.forward(images)).pooled;
+    return f.l2Normalize(images.graph.within('vision_model', () => this.vision.forward(images)).pooled);
   }
 
-  /** ids int64 [B, T] → [B, projection_size], not normalised */
+  /** ids int64 [B, T] → [B, projection_size] of norm 1, as transformers' `text_embeds` */
   textFeatures(ids: Value): Value {
-    return ids.graph.within('text_model', () => this.text.forward(ids)).pooled;
+    return f.l2Normalize(ids.graph.within('text_model', () => this.text.forward(ids)).pooled);
   }
 
   /** Features of images [N, d] and texts [M, d] → [N, M]: cosines times the learned scale, plus the learned bias. */
