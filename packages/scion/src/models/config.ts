@@ -14,7 +14,7 @@ export const encoderFields = (
 ) => ({
   hidden_size: whole.default(width),
   intermediate_size: whole.default(4 * width),
-  num_hidden_layers: whole.default(12),
+  num_hidden_layers: whole.max(1000).default(12),
   num_attention_heads: whole.default(heads),
   hidden_act: activation.default(defaults.hidden_act),
   layer_norm_eps: z.number().positive().default(defaults.layer_norm_eps),

@@ -13,8 +13,8 @@ import type { Checkpoint } from './weights.js';
 export interface ImageBackbone {
   /** Pictures are square, with this many pixels on a side. */
   readonly imageSize: number;
-  /** Whether pictures of other sizes are taken too. */
-  readonly anySize?: boolean;
+  /** Where pictures of other sizes are taken too, and of unequal sides: the least side. */
+  readonly leastSize?: number | undefined;
   /** The `image_processor_type` that prepares its pictures, unless preprocessor_config.json says otherwise. */
   readonly imageProcessor: string;
   /** images [B, 3, H, W] → [B, d]; normalised or not, as its model says */
@@ -25,6 +25,8 @@ export interface ImageBackbone {
 export interface DualBackbone extends ImageBackbone {
   /** Tokens of a text, padding included. */
   readonly textLength: number;
+  /** Whether padding is read like any other token, so that it has to be the pad token of training. */
+  readonly readsPadding?: boolean;
   /** ids int64 [B, textLength] → [B, d]; normalised or not, as its model says */
   textFeatures(ids: Value): Value;
   /** What cosines are multiplied with, a scalar. */

@@ -25,11 +25,15 @@ export const openBackbone: OpenBackbone = async (model, { where, cache } = {}) =
   const processor = existsSync(settings)
     ? await readImageProcessor(settings, encoder.imageProcessor)
     : defaultImageProcessor(encoder.imageProcessor, encoder.imageSize, settings);
-  if (!encoder.anySize && (processor.height !== encoder.imageSize || processor.width !== encoder.imageSize)) {
+  const { imageSize, leastSize } = encoder;
+  const { height, width } = processor;
+  const fits = leastSize === undefined ? height === imageSize && width === imageSize : Math.min(height, width) >= leastSize;
+  if (!fits) {
+    const size = leastSize ?? imageSize;
     throw inputError(
       settings,
-      `makes pictures of ${processor.height} × ${processor.width}, the model takes ${encoder.imageSize} × ` +
-        `${encoder.imageSize}; use the file of the same checkpoint`,
+      `makes pictures of ${height} × ${width}, the model takes ${size} × ${size}` +
+        `${leastSize === undefined ? '' : ' and larger ones'}; use the file of the same checkpoint`,
     );
   }
   const memory = cache === undefined ? undefined : join(cache, 'digests');
@@ -39,6 +43,6 @@ export const openBackbone: OpenBackbone = async (model, { where, cache } = {}) =
     digest: await checkpointDigest(checkpoint, folder, memory),
     encoder,
     processor,
-    ...(isDual(encoder) ? { text: { encoder, tokenizer: await readTokenizer(folder) } } : {}),
+    ...(isDual(encoder) ? { text: { encoder, tokenizer: await readTokenizer(folder, encoder) } } : {}),
   };
 };

@@ -99,7 +99,7 @@ class Dinov2Layer extends Module {
 export function loadDinov2({ path, config, tensors }: Checkpoint): ImageTransformer | BesideClassifier {
   const full = parseDinov2Config(config, `${path}/config.json`);
   const make = (weights: Weights): ImageTransformer => new ImageTransformer(weights, full, {
-    layer: (w) => new Dinov2Layer(w, full), imageProcessor: 'BitImageProcessor', anySize: true,
+    layer: (w) => new Dinov2Layer(w, full), imageProcessor: 'BitImageProcessor', resizes: true,
   });
   return fromCheckpoint<ImageTransformer | BesideClassifier>(tensors, path, (weights) =>
     (tensors.has('dinov2.embeddings.cls_token') ? new BesideClassifier(weights, 'dinov2', make) : make(weights)));

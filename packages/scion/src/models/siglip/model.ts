@@ -12,6 +12,8 @@ import { SiglipVision } from './vision.js';
 export class Siglip extends Module {
   /** What prepares its pictures, unless preprocessor_config.json says otherwise. */
   readonly imageProcessor = 'SiglipImageProcessor';
+  /** There is no attention mask. */
+  readonly readsPadding = true;
   private readonly logitScale: Parameter;
   private readonly logitBias: Parameter;
 

@@ -61,7 +61,7 @@ class VitLayer extends Module {
 export function loadVit({ path, config, tensors }: Checkpoint): ImageTransformer | BesideClassifier {
   const full = parseVitConfig(config, `${path}/config.json`);
   const make = (weights: Weights): ImageTransformer => new ImageTransformer(weights, full, {
-    layer: (w) => new VitLayer(w, full), imageProcessor: 'ViTImageProcessor', anySize: false,
+    layer: (w) => new VitLayer(w, full), imageProcessor: 'ViTImageProcessor', resizes: false,
   });
   return fromCheckpoint<ImageTransformer | BesideClassifier>(tensors, path, (weights) =>
     (tensors.has('vit.embeddings.cls_token') ? new BesideClassifier(weights, 'vit', make) : make(weights)));

@@ -83,7 +83,7 @@ export class ImageTransformer extends Module {
       layer: (weights: Weights) => ImageLayer;
       imageProcessor: string;
       /** Whether pictures of other sizes are taken too: their places are interpolated. */
-      anySize: boolean;
+      resizes: boolean;
     },
   ) {
     super();
@@ -102,8 +102,9 @@ export class ImageTransformer extends Module {
     return this.config.image_size;
   }
 
-  get anySize(): boolean {
-    return this.options.anySize;
+  /** Where pictures of other sizes are taken too, the least side: one patch. */
+  get leastSize(): number | undefined {
+    return this.options.resizes ? this.config.patch_size : undefined;
   }
 
   /** images [B, C, H, W] → [B, hidden_size], the normalised last state of the class token */
@@ -114,10 +115,11 @@ export class ImageTransformer extends Module {
   /** images [B, C, H, W], normalised as in preprocessor_config.json */
   forward(images: Value): TowerOutput {
     const { graph } = images;
-    const { num_channels: channels, image_size: size, patch_size, hidden_size: width } = this.config;
+    const { num_channels: channels, image_size: size, hidden_size: width } = this.config;
     const [batch, ...rest] = images.shape as [number, number, number, number];
-    assert(this.anySize ? rest[0] === channels && Math.min(rest[1], rest[2]) >= patch_size
-      : rest.join() === [channels, size, size].join(), `images [${images.shape.join(', ')}], expected size ${size}`);
+    const fits = this.leastSize === undefined ? rest.join() === [channels, size, size].join()
+      : rest[0] === channels && Math.min(rest[1], rest[2]) >= this.leastSize;
+    assert(fits, `images [${images.shape.join(', ')}], expected size ${size}`);
     const embedded = graph.within('embeddings', () => this.part<ImageEmbeddings>('embeddings').forward(images));
     const states = [f.reshape(embedded, [-1, width])];
     for (const name of this.layers()) {
@@ -152,8 +154,8 @@ export class BesideClassifier extends Module {
     return this.base.imageSize;
   }
 
-  get anySize(): boolean {
-    return this.base.anySize;
+  get leastSize(): number | undefined {
+    return this.base.leastSize;
   }
 
   /** images [B, C, H, W] → [B, hidden_size] */
