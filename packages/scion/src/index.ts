@@ -2,7 +2,7 @@
 export { compare, describeRecipe, encodePictures, loadRun, resume, train } from './pipeline/index.js';
 export { openBackbone } from './pipeline/backbone.js';
 export type { CompareOptions, ComparisonCell, ComparisonDataset, ComparisonResult } from './trainer/compare.js';
-export { checkRuntime } from './trainer/check-runtime.js';
+export { checkRuntime, offeredDevices } from './trainer/check-runtime.js';
 export { type ProgramDescription, describeRun } from './trainer/describe.js';
 export type { Backbone, DualEncoder, OpenBackbone } from './trainer/encode.js';
 export type { Checkpoint, Metric, Score } from './trainer/fit.js';
@@ -37,6 +37,7 @@ export { type FeatureMethod, getMethod, methodNames } from './peft/index.js';
 export { type Issue, ScionError, inputError, ioError, usageError } from './util/errors.js';
 export { type Tensor, float32, fromFloat64, int64, tensor, toFloat64 } from './util/tensor.js';
 export { nodeRuntime } from './runtime/node.js';
+export { type Device, devices } from './runtime/session.js';
 export { writeAtomically } from './formats/files.js';
 export { readSafetensors, writeSafetensors } from './formats/safetensors-node.js';
 export { Random } from './util/random.js';

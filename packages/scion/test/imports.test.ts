@@ -30,7 +30,7 @@ const layout: Readonly<Record<string, Rule>> = {
   optim: { folders: ['ir', 'ops'] },
   onnx: { folders: ['ir', 'ops'], packages: ['@bufbuild/protobuf'] },
   runtime: {
-    folders: ['ir', 'onnx'], packages: ['onnxruntime-common', 'onnxruntime-node'], node: /^(node\.ts|worker\.js)$/,
+    folders: ['ir', 'onnx'], packages: ['onnxruntime-common', 'onnxruntime-node'], node: /^(node\.ts|devices\.ts|(worker|probe)\.js)$/,
   },
   nn: { folders: ['ir', 'ops'] },
   models: { folders: ['ir', 'nn'], packages: ['zod'] },

@@ -3,7 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { dirname, extname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { parse as parseYaml } from 'yaml';
-import { type Issue, ScionError, describeField, inputError, isBuiltInData, modelFrom } from '../index.js';
+import {
+  type Device, type Issue, ScionError, describeField, devices, inputError, isBuiltInData, modelFrom,
+} from '../index.js';
 
 interface Flag {
   /** As commander writes it. */
@@ -35,6 +37,8 @@ export const pictureFlags: Flag[] = [
   { flag: '--no-cache', path: 'cache', kind: 'off', help: 'neither take features from the cache nor keep them there' },
 ];
 
+export const deviceFlag: Flag = { flag: '--device <name>', path: 'device' };
+
 const shared: Flag[] = [
   { flag: '--features <file>', path: 'features' },
   ...pictureFlags,
@@ -42,6 +46,7 @@ const shared: Flag[] = [
   { flag: '--search <when>', path: 'search' },
   { flag: '--strict-shots', path: 'strict_shots', kind: 'switch' },
   { flag: '--threads <n>', path: 'threads', kind: 'number' },
+  deviceFlag,
   { flag: '--epochs <n>', path: 'training.epochs', kind: 'number' },
   { flag: '--lr <x>', path: 'training.lr', kind: 'number' },
   { flag: '--batch-size <n>', path: 'training.batch_size', kind: 'number' },
@@ -102,6 +107,15 @@ export function addFlags(command: Command, flags: readonly Flag[]): void {
 }
 
 const several = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
+
+/** What `--device` names, where it stands for no value of a recipe. */
+export function deviceOf(value: string | undefined, issues: Issue[]): Device | undefined {
+  const found = devices.find((device) => device === value);
+  if (value !== undefined && !found) {
+    issues.push({ path: '--device', message: `${value}: expected one of ${devices.join(', ')}; see scion doctor` });
+  }
+  return found;
+}
 
 /** `--warmup-epochs <n>` → `warmupEpochs`, as commander names it. */
 const optionKey = (flag: string): string =>

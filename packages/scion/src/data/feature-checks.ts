@@ -6,7 +6,8 @@ import type { DType, Tensor } from '../util/tensor.js';
 
 const floatTypes = new Set<DType>(['float16', 'bfloat16', 'float32', 'float64']);
 const maxClasses = 1_000_000;
-const defaultLogitScale = 100;
+/** CLIP's, for features without a scale of their own. */
+export const defaultLogitScale = 100;
 
 /**
  * Features as float32 if they are usable: a float tensor of one of `ranks`, as wide as those seen before (in `dims`, by

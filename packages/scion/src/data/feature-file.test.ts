@@ -53,7 +53,7 @@ async function refused(change: Record<string, Tensor | undefined>, meta = metada
 describe('a .safetensors feature file', () => {
   it('is read with everything in it', async () => {
     const path = await write(sound());
-    const file = await readFeatureFile(path, { train: true, val: true, test: true, text: true });
+    const file = await readFeatureFile(path, { train: true, val: true, test: true, text: ['zero-shot'] });
     expect(file).toEqual({
       path,
       digest: createHash('sha256').update(await readFile(path)).digest('hex'),
@@ -115,9 +115,9 @@ describe('a .safetensors feature file', () => {
 describe('what is missing', () => {
   it('is reported together', async () => {
     const path = await write({ 'val.features': features(2, 3), other: features(1) });
-    expect(await issues(path, readFeatureFile(path, { train: true, test: true, text: true }))).toEqual(
+    expect(await issues(path, readFeatureFile(path, { train: true, test: true, text: ['zero-shot'] }))).toEqual(
       ['train.features', 'train.labels', 'test.features', 'test.labels', 'text.features'].map((name) =>
-        `${name}: missing but needed here; add it to the file (it has: val.features, "other")`));
+        `${name}: missing but needed ${name === 'text.features' ? 'by zero-shot' : 'here'}; add it to the file (it has: val.features, "other")`));
   });
 
   it('includes the half of a split that is needed', async () => {
@@ -247,7 +247,7 @@ describe('a .json file beside .npy files', () => {
   });
 
   it('is read like a .safetensors file', async () => {
-    const file = await readFeatureFile(await manifest(good), { train: true, test: true, text: true });
+    const file = await readFeatureFile(await manifest(good), { train: true, test: true, text: ['zero-shot'] });
     expect(file).toMatchObject({ model: 'clip', logitScale: 20, classNames: ['cat', 'dog', 'owl'], dim: 3, notes: [] });
     expect(file.train).toEqual({ features: features(4, 3), labels: Int32Array.of(0, 1, 2, 0) });
     expect(file.test).toEqual({ features: features(3, 3), labels: Int32Array.of(2, 1, 0) });

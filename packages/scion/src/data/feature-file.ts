@@ -32,7 +32,7 @@ export interface RowGroups {
 
 /** Images of known class. */
 export interface Split {
-  /** [N, d], not normalised. */
+  /** [N, d], as the backbone gives them. */
   readonly features: Tensor<'float32'>;
   /** N class numbers, 0 … K - 1. */
   readonly labels: Int32Array;
@@ -55,7 +55,7 @@ export interface FeatureContent {
   readonly train?: Split;
   readonly val?: Split;
   readonly test?: Split;
-  /** [K, templates, d], not normalised. */
+  /** [K, templates, d], as the backbone gives them. */
   readonly text?: Tensor<'float32'>;
 }
 
@@ -69,8 +69,8 @@ export interface FeatureFile extends FeatureContent {
   readonly notes: readonly string[];
 }
 
-/** Parts that the caller cannot do without. */
-export type Need = Partial<Record<'train' | 'val' | 'test' | 'text', boolean>>;
+/** Parts that the caller cannot do without; for text features, the methods that need them. */
+export type Need = Partial<Record<SplitName, boolean>> & { text?: readonly string[] };
 
 /** Features to predict on; labels are optional and their range is unknown unless the file names its classes. */
 export interface PredictionFeatures {
@@ -80,7 +80,7 @@ export interface PredictionFeatures {
   readonly dim: number;
   /** `test.features` or `features`: where the rows were found. */
   readonly name: string;
-  /** [N, d], not normalised. */
+  /** [N, d], as the backbone gives them. */
   readonly features: Tensor<'float32'>;
   readonly labels?: Int32Array;
 }
@@ -164,10 +164,11 @@ function groupsOf({ tensors, groupNames }: FeatureSource, rows: number | undefin
 
 function checkNeeds(source: FeatureSource, need: Need, issues: Issue[]): void {
   const wanted = splitNames.filter((s) => need[s]).flatMap((s) => [`${s}.features`, `${s}.labels`]);
-  if (need.text) wanted.push('text.features');
+  if (need.text?.length) wanted.push('text.features');
   for (const name of wanted) {
     if (source.tensors.has(name)) continue;
-    issues.push({ path: name, message: `missing but needed here; add it to the file (${heldNames(source)})` });
+    const by = name === 'text.features' ? `by ${need.text!.join(', ')}` : 'here';
+    issues.push({ path: name, message: `missing but needed ${by}; add it to the file (${heldNames(source)})` });
   }
 }
 

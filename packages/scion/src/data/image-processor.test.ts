@@ -3,7 +3,9 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { parseNpy } from '../formats/npy.js';
 import { ScionError } from '../util/errors.js';
-import { parseImageProcessor, processImage, processPixels, readImageProcessor } from './image-processor.js';
+import {
+  defaultImageProcessor, parseImageProcessor, processImage, processPixels, readImageProcessor,
+} from './image-processor.js';
 
 const fixtures = fileURLToPath(new URL('../../../../fixtures/images/', import.meta.url));
 interface Case { source: string; config: Record<string, unknown>; output: string }
@@ -80,6 +82,27 @@ describe('preprocessor_config.json', () => {
     expect(() => parseImageProcessor(config, 'p.json')).toThrow(ScionError);
     expect(() => parseImageProcessor(config, 'p.json')).toThrow(message);
     expect(() => parseImageProcessor(config, 'p.json')).toThrow(/^p\.json/);
+  });
+
+  test.each([
+    ['SiglipImageProcessor', { resize: { height: 224, width: 224 }, crop: null, resample: 'bicubic', mean: [0.5, 0.5, 0.5] }],
+    ['SiglipImageProcessorFast', { resample: 'bicubic' }],
+    ['ViTImageProcessor', { resize: { height: 224, width: 224 }, crop: null, resample: 'bilinear', std: [0.5, 0.5, 0.5] }],
+    ['BitImageProcessor', { resize: { shortestEdge: 224 }, crop: { height: 224, width: 224 }, resample: 'bicubic' }],
+  ])('%s has defaults of its own', (kind, settings) => {
+    expect(parseImageProcessor({ image_processor_type: kind }).settings).toMatchObject(settings);
+    expect(parseImageProcessor({}, 'p.json', kind).settings).toMatchObject(settings);
+  });
+
+  test('of an early ViT checkpoint: one number for both sides', () => {
+    const { settings } = parseImageProcessor({ do_normalize: true, do_resize: true, size: 384 }, 'p.json', 'ViTImageProcessor');
+    expect(settings).toMatchObject({ resize: { height: 384, width: 384 }, crop: null, resample: 'bilinear' });
+  });
+
+  test('is not needed where the kind of model says all', () => {
+    expect(defaultImageProcessor('CLIPImageProcessor', 16, 'p')).toMatchObject({ height: 16, settings: { resize: { shortestEdge: 16 } } });
+    expect(defaultImageProcessor('SiglipImageProcessor', 16, 'p')).toMatchObject({ height: 16, width: 16, settings: { crop: null } });
+    expect(() => defaultImageProcessor('BitImageProcessor', 16, 'p.json')).toThrow(/^p\.json: there is no such file/);
   });
 
   test('everything that is wrong is said at once', () => {

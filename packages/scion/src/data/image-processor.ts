@@ -38,55 +38,92 @@ export interface ImageProcessor extends Size {
 
 /** PIL.Image.Resampling. */
 const filters: Record<number, Resample> = { 0: 'nearest', 1: 'lanczos', 2: 'bilinear', 3: 'bicubic' };
-const types = ['CLIPImageProcessor', 'CLIPImageProcessorFast', 'CLIPImageProcessorPil', 'CLIPFeatureExtractor'];
+
+const clip = {
+  size: { shortest_edge: 224 }, default_to_square: false, resample: 3, do_center_crop: true,
+  image_mean: [0.48145466, 0.4578275, 0.40821073], image_std: [0.26862954, 0.26130258, 0.27577711],
+};
+const siglip = {
+  size: { height: 224, width: 224 }, default_to_square: false, resample: 3, do_center_crop: false,
+  image_mean: [0.5, 0.5, 0.5], image_std: [0.5, 0.5, 0.5],
+};
+/** What transformers' image processors do where their configuration says nothing. */
+const kinds = {
+  CLIPImageProcessor: clip,
+  SiglipImageProcessor: siglip,
+  ViTImageProcessor: { ...siglip, default_to_square: true, resample: 2 },
+  BitImageProcessor: clip,
+};
+export type ImageProcessorKind = keyof typeof kinds;
+/** `CLIPImageProcessorFast`, `CLIPImageProcessorPil` and, in old files, `CLIPFeatureExtractor` do the same. */
+const kindOf = (type: string): string => type.replace(/(Fast|Pil)$/, '').replace(/FeatureExtractor$/, 'ImageProcessor');
+const isKind = (type: string): type is ImageProcessorKind => Object.hasOwn(kinds, type);
 
 const pixels = z.int('expected a whole number of pixels').min(1, 'expected 1 to 4096').max(4096, 'expected 1 to 4096');
 const size = z.strictObject({ height: pixels, width: pixels });
 const square = (n: number): Size => ({ height: n, width: n });
 const threeNumbers = z.array(z.number()).length(3, 'expected three numbers, for red, green and blue');
 const channels = z.union([z.number().transform((x) => [x, x, x]), threeNumbers], 'expected three numbers');
-const known = (names: readonly string[]): z.ZodType<string | undefined> =>
-  z.string().refine((x) => names.includes(x), `is not supported, expected ${names.join(' or ')}`).optional();
+const type = z.string()
+  .refine((x) => isKind(kindOf(x)), `is not supported, expected ${Object.keys(kinds).join(', ')}`).optional();
 
-/** Defaults are those of CLIPImageProcessor. Older files give sizes as single numbers. */
+/** What has no default here has one in `kinds`. Older files give sizes as single numbers. */
 const schema = z.strictObject({
-  image_processor_type: known(types),
-  feature_extractor_type: known(types),
+  image_processor_type: type,
+  feature_extractor_type: type,
   processor_class: z.string().optional(),
   do_resize: z.boolean().default(true),
   size: z.union([pixels, size, z.strictObject({ shortest_edge: pixels })],
-    'expected {"shortest_edge": n}, {"height": h, "width": w} or a number, 1 to 4096').default({ shortest_edge: 224 }),
-  default_to_square: z.boolean().default(false),
+    'expected {"shortest_edge": n}, {"height": h, "width": w} or a number, 1 to 4096'),
+  default_to_square: z.boolean(),
   resample: z.int().refine((x) => x in filters,
-    'is not supported, expected 0 (nearest), 1 (Lanczos), 2 (bilinear) or 3 (bicubic)').default(3),
-  do_center_crop: z.boolean().default(true),
+    'is not supported, expected 0 (nearest), 1 (Lanczos), 2 (bilinear) or 3 (bicubic)'),
+  do_center_crop: z.boolean(),
   crop_size: z.union([pixels.transform(square), size], 'expected {"height": h, "width": w} or a number, 1 to 4096')
     .default(square(224)),
   do_rescale: z.boolean().default(true),
   rescale_factor: z.number().positive('expected a number above 0').default(1 / 255),
   do_normalize: z.boolean().default(true),
-  image_mean: channels.default([0.48145466, 0.4578275, 0.40821073]),
-  image_std: channels.refine((x) => x.every((v) => v > 0), 'expected numbers above 0')
-    .default([0.26862954, 0.26130258, 0.27577711]),
+  image_mean: channels,
+  image_std: channels.refine((x) => x.every((v) => v > 0), 'expected numbers above 0'),
   do_convert_rgb: z.boolean().default(true),
   do_pad: z.literal(false, 'padding is not supported, expected false').default(false),
   data_format: z.literal('channels_first', 'expected "channels_first"').optional(),
 });
 
 /**
- * Reads the `preprocessor_config.json` of a CLIP checkpoint.
+ * Reads the `preprocessor_config.json` of a checkpoint.
+ * @param kind what the file stands for where it does not say so itself, as old ones do not
  * @throws ScionError: `input` for a value that is damaged or not supported, `io` where the system refuses
  */
-export async function readImageProcessor(path: string): Promise<ImageProcessor> {
-  const fix = 'get the file of the checkpoint again';
-  return parseImageProcessor(parseStrictJson(await readBytes(path, 1_000_000), path, 'configuration', fix), path);
+export async function readImageProcessor(path: string, kind?: string): Promise<ImageProcessor> {
+  const content = parseStrictJson(await readBytes(path, 1_000_000), path, 'configuration', again);
+  return parseImageProcessor(content, path, kind);
+}
+const again = 'get the file of the checkpoint again';
+
+/**
+ * For a checkpoint without a file: what its kind of processor does, for square pictures of `side` pixels.
+ * @throws ScionError of kind `input` for BitImageProcessor, whose models differ in what they were trained with
+ */
+export function defaultImageProcessor(kind: string, side: number, where: string): ImageProcessor {
+  if (kind === 'BitImageProcessor') {
+    throw inputError(where, 'there is no such file, which says how pictures are prepared; get it with the checkpoint');
+  }
+  const config = isKind(kind) && kinds[kind].do_center_crop ? { size: side, crop_size: side } : { size: square(side) };
+  return parseImageProcessor(config, where, kind);
 }
 
 /** The same for a configuration that was read already; `{}` stands for OpenAI's CLIP at 224 pixels. */
-export function parseImageProcessor(config: unknown, where = 'preprocessor_config.json'): ImageProcessor {
+export function parseImageProcessor(
+  config: unknown, where = 'preprocessor_config.json', kind = 'CLIPImageProcessor',
+): ImageProcessor {
   if (!isObject(config)) throw inputError(where, `is ${brief(config)}, expected an object; get the file again`);
   // newer versions write null for what they leave to their defaults
-  const given = Object.fromEntries(Object.entries(config).filter(([, value]) => value !== null));
+  const stated = Object.fromEntries(Object.entries(config).filter(([, value]) => value !== null));
+  const named = stated['image_processor_type'] ?? stated['feature_extractor_type'];
+  const own = kindOf(typeof named === 'string' ? named : kind);
+  const given: Record<string, unknown> = { ...kinds[isKind(own) ? own : 'CLIPImageProcessor'], ...stated };
   const checked = schema.safeParse(given);
   if (!checked.success) {
     throw new ScionError('input', checked.error.issues.flatMap((issue) => described(issue, given, where)));
@@ -137,7 +174,7 @@ export interface ProcessOptions extends DecodeOptions {
 
 /**
  * Decodes and prepares one picture: [3, H, W] with H and W of the processor, channels red, green, blue. The same bytes
- * give the same numbers as transformers' CLIPImageProcessor on Pillow.
+ * give the same numbers as transformers' image processors on Pillow.
  * @param source a path, or the bytes of a file
  * @throws ScionError as decodeImage does
  */

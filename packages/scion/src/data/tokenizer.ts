@@ -2,15 +2,16 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tokenizers from '@huggingface/tokenizers';
+import * as z from 'zod';
 import { readBytes } from '../formats/files.js';
 import { isObject, parseStrictJson } from '../formats/json.js';
-import { inputError } from '../util/errors.js';
+import { ScionError, inputError } from '../util/errors.js';
 import { type Tensor, int64 } from '../util/tensor.js';
 
 export interface TextTokenizer {
   /**
-   * Token ids [texts, length] with start and end tokens. Shorter texts are padded with their last token, which CLIP's
-   * pooling does not read; longer ones are cut and keep it.
+   * Token ids [texts, length] with start and end tokens. Shorter texts are filled up with the pad token, or with their
+   * last token where the files name none; longer ones are cut and keep their last token.
    */
   encode(texts: readonly string[], length: number): Tensor<'int64'>;
 }
@@ -18,13 +19,29 @@ export interface TextTokenizer {
 // Stated here, since the package's own declarations do not resolve under NodeNext (imports without extensions).
 interface Encoder {
   encode(text: string): { ids: number[] };
+  token_to_id(token: string): number | undefined;
 }
 const { Tokenizer } = tokenizers as unknown as { Tokenizer: new (model: object, config: object) => Encoder };
 
 const fix = 'get the file of the checkpoint again';
 
-/** Reads `tokenizer.json` and, where it is there, `tokenizer_config.json` of a folder. */
-export async function readTokenizer(folder: string): Promise<TextTokenizer> {
+/** What `tokenizer_config.json` says and `tokenizer.json` does not. */
+const schema = z.object({
+  tokenizer_class: z.string().nullish(),
+  do_lower_case: z.boolean().nullish(),
+  pad_token: z.union([z.string(), z.object({ content: z.string() }).transform(({ content }) => content)]).nullish(),
+  padding_side: z.enum(['left', 'right']).nullish(),
+});
+type Settings = z.output<typeof schema>;
+
+/**
+ * Reads `tokenizer.json` and, where it is there, `tokenizer_config.json` of a folder.
+ * @param model `readsPadding` where its pad token must be known
+ * @throws ScionError of kind `input` for files that are missing, damaged or do not fit together
+ */
+export async function readTokenizer(
+  folder: string, model: { readonly readsPadding?: boolean } = {},
+): Promise<TextTokenizer> {
   const path = join(folder, 'tokenizer.json');
   if (!existsSync(path)) {
     throw inputError(
@@ -39,25 +56,52 @@ export async function readTokenizer(folder: string): Promise<TextTokenizer> {
     return value;
   };
   const settings = join(folder, 'tokenizer_config.json');
-  const [model, config] = [await read(path), existsSync(settings) ? await read(settings) : {}];
+  const pipeline = await read(path);
+  const content = existsSync(settings) ? await read(settings) : {};
+  const checked = schema.safeParse(content);
+  if (!checked.success) {
+    throw new ScionError('input', checked.error.issues.map((issue) => (
+      { path: `${settings}: ${issue.path.join('.')}`, message: `${issue.message}; ${fix}` })));
+  }
+  const config = checked.data;
   let tokenizer: Encoder;
   try {
-    tokenizer = new Tokenizer(model, config);
+    tokenizer = new Tokenizer(pipeline, content);
   } catch (cause) {
     throw inputError(path, `is no tokenizer that can be used (${(cause as Error).message}); ${fix}`, { cause });
+  }
+  const prepare = preparations.get(config.tokenizer_class?.replace(/Fast$/, '') ?? '')?.(config) ?? ((text) => text);
+  const { pad_token: pad, padding_side: side } = config;
+  const padId = typeof pad === 'string' ? tokenizer.token_to_id(pad) : undefined;
+  if (typeof pad === 'string' ? padId === undefined : model.readsPadding) {
+    const what = typeof pad === 'string' ? `${JSON.stringify(pad)} is not in tokenizer.json` : 'missing, and the model reads it';
+    throw inputError(`${settings}: pad_token`, `${what}; ${fix}`);
   }
   return {
     encode: (texts, length) =>
       int64(
         [texts.length, length],
-        texts.flatMap((text) => fitted(tokenizer.encode(text).ids, length)),
+        texts.flatMap((text) => fitted(tokenizer.encode(prepare(text)).ids, length, padId, side === 'left')),
       ),
   };
 }
 
-function fitted(ids: readonly number[], length: number): number[] {
-  const last = ids.at(-1) ?? 0;
-  return ids.length > length
-    ? [...ids.slice(0, length - 1), last]
-    : [...ids, ...Array<number>(length - ids.length).fill(last)];
+/**
+ * What transformers' tokenizers do to a text before the pipeline of their tokenizer.json, by their class. Where the
+ * pipeline does it too, doing it twice changes nothing.
+ */
+const preparations = new Map<string, (settings: Settings) => (text: string) => string>([
+  // ASCII punctuation is removed, and spaces are single: `canonicalize_text` of big_vision
+  ['SiglipTokenizer', ({ do_lower_case: lower }) => (text) =>
+    (lower ?? true ? text.toLowerCase() : text).replace(/[!-/:-@[-`{-~]/g, '').replace(/\s+/g, ' ').trim()],
+  ['Siglip2Tokenizer', () => (text) => text.toLowerCase()],
+  // SigLIP 2's checkpoints name Gemma's tokenizer, and may say beside it that texts were lower case in training
+  ['GemmaTokenizer', ({ do_lower_case: lower }) => (text) => (lower ? text.toLowerCase() : text)],
+]);
+
+function fitted(ids: readonly number[], length: number, padId: number | undefined, left: boolean): number[] {
+  const last = ids.at(-1) ?? padId ?? 0;
+  if (ids.length > length) return [...ids.slice(0, length - 1), last];
+  const padding = Array<number>(length - ids.length).fill(padId ?? last);
+  return left ? [...padding, ...ids] : [...ids, ...padding];
 }

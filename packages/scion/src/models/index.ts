@@ -1,26 +1,49 @@
 /** The backbones, by the `model_type` of their config.json. Another one is a folder beside `clip` and a row here. */
 import type { Graph, Value } from '../ir/graph.js';
 import { inputError } from '../util/errors.js';
-import { type Checkpoint, loadClip } from './clip/model.js';
+import { loadClip } from './clip/model.js';
 import { isOpenAi } from './clip/openai.js';
+import { loadDinov2 } from './dinov2/model.js';
 import { loadPicto } from './picto/model.js';
+import { loadSiglip } from './siglip/model.js';
+import { loadVit } from './vit/model.js';
+import type { Checkpoint } from './weights.js';
 
-/** A frozen model with an image and a text tower in one space. */
-export interface Backbone {
+/** A frozen model of images. */
+export interface ImageBackbone {
   /** Pictures are square, with this many pixels on a side. */
   readonly imageSize: number;
+  /** Where pictures of other sizes are taken too, and of unequal sides: the least side. */
+  readonly leastSize?: number | undefined;
+  /** The `image_processor_type` that prepares its pictures, unless preprocessor_config.json says otherwise. */
+  readonly imageProcessor: string;
+  /** images [B, 3, H, W] → [B, d]; normalised or not, as its model says */
+  imageFeatures(images: Value): Value;
+}
+
+/** A frozen model with an image and a text tower in one space. */
+export interface DualBackbone extends ImageBackbone {
   /** Tokens of a text, padding included. */
   readonly textLength: number;
-  /** images [B, 3, size, size] → [B, d], not normalised */
-  imageFeatures(images: Value): Value;
-  /** ids int64 [B, textLength] → [B, d], not normalised */
+  /** Whether padding is read like any other token, so that it has to be the pad token of training. */
+  readonly readsPadding?: boolean;
+  /** ids int64 [B, textLength] → [B, d]; normalised or not, as its model says */
   textFeatures(ids: Value): Value;
   /** What cosines are multiplied with, a scalar. */
   scale(graph: Graph): Value;
 }
+export type Backbone = ImageBackbone | DualBackbone;
+
+/** Whether a backbone has a text tower. */
+export function isDual(backbone: Backbone): backbone is DualBackbone {
+  return 'textFeatures' in backbone;
+}
 
 const loaders: Readonly<Record<string, (checkpoint: Checkpoint) => Backbone>> = {
   clip: loadClip,
+  siglip: loadSiglip,
+  vit: loadVit,
+  dinov2: loadDinov2,
   picto_clip: loadPicto,
 };
 

@@ -14,9 +14,17 @@ export interface StoredTensor extends TypeInfo, ExternalData {
 /** What a checkpoint holds, by name: whatever kind of file that may be. */
 export type TensorSource = ReadonlyMap<string, StoredTensor>;
 
+/** What a folder or file holds: the content of its config.json, where there is one, and the places of its tensors. */
+export interface Checkpoint {
+  /** The folder or file, for messages. */
+  readonly path: string;
+  readonly config?: unknown;
+  readonly tensors: TensorSource;
+}
+
 const readable: readonly DType[] = ['float32', 'float16', 'bfloat16'];
-/** Indices and counters that checkpoints carry but no model needs. */
-const idle = /(^|\.)(position_ids|num_batches_tracked)$/;
+/** Indices, counters and what serves other tasks, which checkpoints carry but no feature needs. */
+const idle = /(^|\.)(position_ids|num_batches_tracked|mask_token|pooler\.dense\.\w+)$/;
 
 /**
  * Builds a module tree whose parameters stay in the checkpoint's files.

@@ -1,7 +1,7 @@
 /** Tables that are looked up by index. */
 import type { Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
-import type { Weights } from './layers.js';
+import { type Weights, below } from './layers.js';
 import { Module } from './module.js';
 import { type Parameter, bind } from './parameter.js';
 
@@ -16,5 +16,28 @@ export class Embedding extends Module {
   /** int64 indices [...] → [..., features] */
   forward(indices: Value): Value {
     return b.gather(bind(indices.graph, this.weight), indices);
+  }
+}
+
+/** Token embeddings plus those of their places, with the names of Hugging Face's CLIPTextEmbeddings. */
+export class TextEmbeddings extends Module {
+  constructor(weights: Weights, config: { hidden_size: number; vocab_size: number; max_position_embeddings: number }) {
+    super();
+    const table = (name: string, count: number): Embedding =>
+      this.child(name, new Embedding(below(weights, name), count, config.hidden_size));
+    table('token_embedding', config.vocab_size);
+    table('position_embedding', config.max_position_embeddings);
+  }
+
+  /** ids [B, T] → [T, B, width] */
+  tokens(ids: Value): Value {
+    return this.part<Embedding>('token_embedding').forward(b.transpose(ids, [1, 0]));
+  }
+
+  /** tokens [T, B, width] → the same with their positions added */
+  place(tokens: Value): Value {
+    const [count, , width] = tokens.shape as [number, number, number];
+    const { weight } = this.part<Embedding>('position_embedding');
+    return b.add(tokens, b.reshape(b.slice(bind(tokens.graph, weight), 0, 0, count), [count, 1, width]));
   }
 }

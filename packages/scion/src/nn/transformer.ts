@@ -1,4 +1,4 @@
-/** Transformer encoder blocks with the names of Hugging Face's CLIP and ViT layers. */
+/** Transformer encoder blocks with the names of Hugging Face's CLIP and SigLIP layers. */
 import type { Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
 import { LayerNorm, Linear, type Weights, attention, below } from './layers.js';
@@ -45,8 +45,12 @@ class SelfAttention extends Module {
   }
 }
 
-class Mlp extends Module {
-  constructor(weights: Weights, private readonly config: EncoderConfig) {
+/** Two linear layers, `fc1` and `fc2`, with the activation between them. */
+export class Mlp extends Module {
+  constructor(
+    weights: Weights,
+    private readonly config: Pick<EncoderConfig, 'hidden_size' | 'intermediate_size' | 'hidden_act'>,
+  ) {
     super();
     this.child('fc1', new Linear(below(weights, 'fc1'), config.hidden_size, config.intermediate_size));
     this.child('fc2', new Linear(below(weights, 'fc2'), config.intermediate_size, config.hidden_size));
@@ -111,4 +115,12 @@ export class Encoder extends Module {
     }
     return states.map((rows) => b.reshape(rows, x.shape));
   }
+}
+
+/** What a tower gives. The states are those of transformers' `hidden_states`, but [tokens, B, width]. */
+export interface TowerOutput {
+  /** Before the first layer and after every layer. */
+  states: readonly Value[];
+  /** [B, width]: the state of the one token that stands for the input, normalised. */
+  pooled: Value;
 }

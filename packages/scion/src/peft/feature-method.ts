@@ -65,12 +65,23 @@ export interface FeatureMethod<S extends z.ZodObject = z.ZodObject> {
   create(inputs: FeatureInputs, config: z.output<S>): FeatureModule;
 }
 
-/** Mean over the templates: [K, templates, d] → [K, d]. Computed in double precision. */
+/**
+ * Mean over the templates: [K, templates, d] → [K, d], of the features as they are, as the code of TaskRes
+ * takes them. Computed in double precision.
+ */
 export function classTexts(text: Tensor<'float32'>): Tensor<'float32'> {
   const [classes, templates, dim] = text.shape as [number, number, number];
   const out = new Float64Array(classes * dim);
   text.data.forEach((v, i) => { out[Math.floor(i / (templates * dim)) * dim + (i % dim)]! += v / templates; });
   return float32([classes, dim], out);
+}
+
+/**
+ * Mean direction over the templates: each is normalised first, as in OpenAI's prompt ensembling and the code of
+ * Tip-Adapter.
+ */
+export function classDirections(text: Tensor<'float32'>): Tensor<'float32'> {
+  return classTexts(normaliseRows(text));
 }
 
 /** Mean of the support rows of each class: [N, d] → [K, d]. */

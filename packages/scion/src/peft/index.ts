@@ -5,12 +5,14 @@ import { graphAdapter } from './graph-adapter/index.js';
 import { linearProbe } from './linear-probe/index.js';
 import type { ParityCheck } from './parity.js';
 import { registerMethod } from './registry.js';
+import { simpleShot } from './simpleshot/index.js';
 import { taskRes } from './taskres/index.js';
 import { tipAdapter, tipAdapterF } from './tip-adapter/index.js';
 import { zeroShot } from './zero-shot/index.js';
 
 registerMethod(zeroShot);
 registerMethod(linearProbe);
+registerMethod(simpleShot);
 registerMethod(tipAdapter);
 registerMethod(tipAdapterF);
 registerMethod(clipAdapter);
@@ -20,5 +22,5 @@ registerMethod(graphAdapter);
 /** Checks against reference files, by the prefix of the file's name. */
 export const parityChecks: readonly ParityCheck[] = [graphAdapterParity];
 
-export { getMethod, methodNames } from './registry.js';
+export { getMethod, methodNames, needText } from './registry.js';
 export type { FeatureInputs, FeatureMethod, FeatureModule, Search, TrainingDefaults } from './feature-method.js';

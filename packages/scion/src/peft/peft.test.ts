@@ -75,9 +75,20 @@ describe('definitions, against plain arithmetic', () => {
   const texts = matrix(classTexts(inputs.text!));
   const cosine = (f: Matrix, t: Matrix): Matrix =>
     times(unit(f), transposed(unit(t))).map((row) => row.map((v) => 10 * v));
+  /** The mean over the two templates of a class, each of norm 1. */
+  const directions = ((): Matrix => {
+    const [classes, templates, dim] = inputs.text!.shape as [number, number, number];
+    const all = unit(matrix({ shape: [classes * templates, dim], data: inputs.text!.data }));
+    return texts.map((row, k) => row.map((_v, j) => (all[2 * k]![j]! + all[2 * k + 1]![j]!) / 2));
+  })();
+
+  test('templates of unequal length have directions apart from their mean', () => {
+    const apart = unit(directions).map((row, k) => Math.max(...row.map((v, j) => Math.abs(v - unit(texts)[k]![j]!))));
+    expect(Math.max(...apart)).toBeGreaterThan(0.01);
+  });
 
   test('zero-shot', async () => {
-    expectClose(await logitsOf('zero-shot', inputs, {}, {}), cosine(features, texts));
+    expectClose(await logitsOf('zero-shot', inputs, {}, {}), cosine(features, directions));
   });
 
   test('linear probe', async () => {
@@ -86,6 +97,18 @@ describe('definitions, against plain arithmetic', () => {
       row.map((v, k) => v + bias.data[k]!),
     );
     expectClose(await logitsOf('linear-probe', inputs, { weight, bias }, {}), expected);
+  });
+
+  test('simpleshot', async () => {
+    // the means themselves are not normalised
+    const means = Array.from({ length: 5 }, (_, k) => {
+      const own = unit(features).filter((_r, row) => inputs.support.labels[row] === k);
+      return own[0]!.map((_v, j) => own.reduce((sum, row) => sum + row[j]!, 0) / own.length);
+    });
+    const distance = (a: number[], c: number[]): number => a.reduce((sum, v, j) => sum + (v - c[j]!) ** 2, 0);
+    // ‖f̂‖² is the same for all classes: half of it, times the scale of 10
+    const expected = unit(features).map((row) => means.map((mean) => -10 / 2 * distance(row, mean) + 5));
+    expectClose(await logitsOf('simpleshot', inputs, {}, {}), expected);
   });
 
   test.each([
@@ -101,7 +124,7 @@ describe('definitions, against plain arithmetic', () => {
     );
     expectClose(
       await logitsOf(name, inputs, values, { alpha: 1.7, beta: 3 }),
-      mix(cosine(features, texts), 1, cache, 1.7),
+      mix(cosine(features, directions), 1, cache, 1.7),
     );
   });
 

@@ -19,3 +19,8 @@ export function getMethod(name: string, path = '--method'): FeatureMethod {
   if (!method) throw unknownName(path, 'method', name, methodNames());
   return method;
 }
+
+/** The names of those that need text features. */
+export function needText(used: readonly FeatureMethod[]): string[] {
+  return [...new Set(used.filter((method) => method.needsText).map(({ name }) => name))];
+}

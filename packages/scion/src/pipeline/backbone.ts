@@ -2,12 +2,12 @@
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { parseImageProcessor, readImageProcessor } from '../data/image-processor.js';
+import { defaultImageProcessor, readImageProcessor } from '../data/image-processor.js';
 import { readTokenizer } from '../data/tokenizer.js';
 import { readCheckpoint } from '../hub/checkpoint.js';
 import { checkpointDigest } from '../hub/digest.js';
 import { resolveModel } from '../hub/resolve.js';
-import { loadBackbone } from '../models/index.js';
+import { isDual, loadBackbone } from '../models/index.js';
 import type { OpenBackbone } from '../trainer/encode.js';
 import { inputError } from '../util/errors.js';
 
@@ -23,13 +23,17 @@ export const openBackbone: OpenBackbone = async (model, { cache, ...options } = 
   const encoder = loadBackbone(checkpoint);
   const settings = join(folder, 'preprocessor_config.json');
   const processor = existsSync(settings)
-    ? await readImageProcessor(settings)
-    : parseImageProcessor({ size: encoder.imageSize, crop_size: encoder.imageSize }, settings);
-  if (processor.height !== encoder.imageSize || processor.width !== encoder.imageSize) {
+    ? await readImageProcessor(settings, encoder.imageProcessor)
+    : defaultImageProcessor(encoder.imageProcessor, encoder.imageSize, settings);
+  const { imageSize, leastSize } = encoder;
+  const { height, width } = processor;
+  const fits = leastSize === undefined ? height === imageSize && width === imageSize : Math.min(height, width) >= leastSize;
+  if (!fits) {
+    const size = leastSize ?? imageSize;
     throw inputError(
       settings,
-      `makes pictures of ${processor.height} × ${processor.width}, the model takes ${encoder.imageSize} × ` +
-        `${encoder.imageSize}; use the file of the same checkpoint`,
+      `makes pictures of ${height} × ${width}, the model takes ${size} × ${size}` +
+        `${leastSize === undefined ? '' : ' and larger ones'}; use the file of the same checkpoint`,
     );
   }
   const memory = cache === undefined ? undefined : join(cache, 'digests');
@@ -40,6 +44,6 @@ export const openBackbone: OpenBackbone = async (model, { cache, ...options } = 
     digest: await checkpointDigest(checkpoint, folder, memory),
     encoder,
     processor,
-    tokenizer: await readTokenizer(folder),
+    ...(isDual(encoder) ? { text: { encoder, tokenizer: await readTokenizer(folder, encoder) } } : {}),
   };
 };

@@ -9,9 +9,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vite
 import { Graph } from '../ir/graph.js';
 import { encodeModel } from '../onnx/encode.js';
 import * as b from '../ops/build.js';
+import { ScionError } from '../util/errors.js';
 import { type Tensor, float32, int64, scalar } from '../util/tensor.js';
+import { checkDevice, offeredDevices } from './devices.js';
 import { nodeRuntime } from './node.js';
-import type { Session } from './session.js';
+import { type Session, devices } from './session.js';
 
 const runtime = nodeRuntime();
 afterAll(() => runtime.close());
@@ -54,6 +56,29 @@ test('timers fire while a run goes on', async () => {
   expect(numbers(y)).toEqual([1]);
   expect(elapsed).toBeGreaterThan(50); // else the test shows nothing
   expect(ticks).toBeGreaterThanOrEqual(Math.floor(elapsed / 50)); // one in ten, for other work on the machine
+});
+
+describe('a device', () => {
+  const double = new Graph();
+  double.output('y', b.mul(double.input('x', 'float32', [2]), 2));
+  const program = encodeModel(double);
+
+  test.each(devices)('%s computes, or is refused with what the machine offers', async (device) => {
+    const refusal = await checkDevice(device, program.bytes).then(() => undefined, (error: unknown) => error);
+    const offered = await offeredDevices(program.bytes);
+    expect(offered).toContain('cpu');
+    expect(offered.includes(device)).toBe(refusal === undefined);
+    if (refusal !== undefined) {
+      expect(refusal).toBeInstanceOf(ScionError);
+      expect((refusal as ScionError).message)
+        .toMatch(new RegExp(`^device: ${device} is not available: it needs .*; this machine offers ${offered.join(', ')}$`));
+      return;
+    }
+    const other = nodeRuntime({ device });
+    const session = await other.load(program);
+    expect(numbers((await session.run({ x })).y)).toEqual([20, 40]);
+    await other.close();
+  });
 });
 
 describe('what fails', () => {

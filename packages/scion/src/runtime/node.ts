@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import type { OnnxModel } from '../onnx/encode.js';
 import { assert } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
-import type { RunOptions, Runtime, Session, SessionOptions, Tensors } from './session.js';
+import type { Device, RunOptions, Runtime, Session, SessionOptions, Tensors } from './session.js';
 
 interface Pending { resolve: (value: unknown) => void; reject: (error: Error) => void }
 
@@ -13,11 +13,16 @@ export interface NodeRuntimeOptions {
    * the same options. 0, the default, frees each at once.
    */
   keep?: number;
+  /**
+   * What its sessions compute on; the processor by default. What a device cannot do, the processor does. `checkDevice`
+   * says whether it is there.
+   */
+  device?: Device | undefined;
 }
 
 /** Starts the thread; it ends with `close()`, and does not keep the process alive while nothing runs. */
-export function nodeRuntime({ keep = 0 }: NodeRuntimeOptions = {}): Runtime {
-  const worker = new Worker(new URL('./worker.js', import.meta.url), { execArgv: [], workerData: { keep } });
+export function nodeRuntime({ keep = 0, device = 'cpu' }: NodeRuntimeOptions = {}): Runtime {
+  const worker = new Worker(new URL('./worker.js', import.meta.url), { execArgv: [], workerData: { keep, device } });
   worker.unref();
   const pending = new Map<number, Pending>();
   let calls = 0;

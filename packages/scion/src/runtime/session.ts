@@ -4,6 +4,10 @@ import type { Tensor } from '../util/tensor.js';
 
 export type Tensors = Record<string, Tensor>;
 
+/** What ONNX Runtime may compute on, by the names of its execution providers. */
+export const devices = ['cpu', 'webgpu', 'cuda'] as const;
+export type Device = (typeof devices)[number];
+
 export interface SessionOptions {
   /** Threads of one operator; the number of physical cores where absent. */
   threads?: number;

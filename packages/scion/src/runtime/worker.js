@@ -17,6 +17,9 @@ const port = parentPort;
 /** @type {Map<number, Loaded>} */
 const sessions = new Map();
 
+/** What sessions compute on. @type {string} */
+const device = workerData?.device ?? 'cpu';
+
 /** How many released sessions are kept for the same program. @type {number} */
 const keep = workerData?.keep ?? 0;
 /** Released sessions by program and options, the longest unused first. @type {{ key: string, session: ort.InferenceSession }[]} */
@@ -58,6 +61,7 @@ const handlers = {
     if (folder !== undefined) session.model_external_initializers_file_folder_path = folder;
     sessions.set(id, {
       session: await ort.InferenceSession.create(bytes, {
+        executionProviders: [device],
         ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
         ...(options.profile ? { enableProfiling: true, profileFilePrefix: options.profile } : {}),
         logSeverityLevel: 3,

@@ -2,8 +2,26 @@
 import { Graph } from '../ir/graph.js';
 import { encodeModel } from '../onnx/encode.js';
 import * as f from '../nn/functional.js';
+import * as probing from '../runtime/devices.js';
 import { nodeRuntime } from '../runtime/node.js';
+import type { Device } from '../runtime/session.js';
 import { zeros } from '../util/tensor.js';
+
+/** A program that every device can run. */
+function smallest(): Uint8Array {
+  const graph = new Graph();
+  graph.output('y', f.relu(graph.input('x', 'float32', [1])));
+  return encodeModel(graph).bytes;
+}
+
+/**
+ * Makes sure of a device before anything long is begun.
+ * @throws ScionError of kind `usage` that names the devices of this machine, where it is none of them
+ */
+export const checkDevice = (device: Device = 'cpu'): Promise<void> => probing.checkDevice(device, smallest());
+
+/** The devices of this machine, the processor first. */
+export const offeredDevices = (): Promise<Device[]> => probing.offeredDevices(smallest());
 
 /** Runs a 1024³ product a few times; the best one counts. Seconds until the first session was ready. */
 export async function checkRuntime(): Promise<{ gflops: number; seconds: number }> {

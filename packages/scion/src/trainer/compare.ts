@@ -1,9 +1,10 @@
 /** Methods against each other on one or several data sets, under the same rows, seeds and shots. */
 import type { FeatureFile } from '../data/feature-file.js';
-import { type FeatureMethod, getMethod } from '../peft/index.js';
+import { type FeatureMethod, getMethod, needText } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Runtime } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
+import { checkDevice } from './check-runtime.js';
 import { openJournal } from './comparison-journal.js';
 import type { SourceOptions } from './pictures.js';
 import { type Comparison, type ComparisonInput, recipeOf, resolveComparison, resolveRecipe } from './recipe.js';
@@ -94,13 +95,14 @@ interface Plan {
  */
 export async function compare(input: ComparisonInput, options: CompareOptions = {}): Promise<ComparisonResult> {
   const comparison = resolveComparison(input);
+  await checkDevice(comparison.device);
   const warnings = new Set<string>();
   const warn = (warning: string): void => {
     if (!warnings.has(warning)) options.onWarning?.(warning);
     warnings.add(warning);
   };
   const methods = comparison.methods.map((variant) => ({ variant, method: getMethod(variant.method, '--methods') }));
-  const files = await openAll(comparison, methods.some(({ method }) => method.needsText), warn, options);
+  const files = await openAll(comparison, needText(methods.map(({ method }) => method)), warn, options);
   const plans = [...files].flatMap(([dataset, file]) => comparison.shots.flatMap((shots) =>
     comparison.seeds.flatMap((seed) => methods.map((m): Plan => ({ dataset, file, shots, seed, ...m })))));
   const { features: _f, data: _d, ...recipe } = comparison;
@@ -130,7 +132,7 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
     scionVersion: version,
     datasets: [...files].map(([name, file]) => factsOf(name, file)),
     recipe: { ...comparison },
-    environment: environment(),
+    environment: environment(comparison.device),
     methods: methods.map(({ variant, method: { name, title, paper } }) => ({
       name: variant.name, method: name, title: variantTitle(variant, title), ...(paper ? { paper } : {}),
     })),
@@ -154,7 +156,7 @@ function factsOf(name: string, file: FeatureFile): ComparisonDataset {
  * before the first training.
  */
 async function openAll(
-  comparison: Comparison, text: boolean, warn: (warning: string) => void, options: SourceOptions,
+  comparison: Comparison, text: readonly string[], warn: (warning: string) => void, options: SourceOptions,
 ): Promise<Map<string, FeatureFile>> {
   const files = new Map<string, FeatureFile>();
   const issues: Issue[] = [];
@@ -199,7 +201,7 @@ async function trainAll(
   const queue = plans[Symbol.iterator]();
   let broken = false;
   const work = async (): Promise<void> => {
-    const runtime = nodeRuntime({ keep: 16 });
+    const runtime = nodeRuntime({ keep: 16, device: comparison.device });
     try {
       let rows: { of: string; prepared: Prepared } | undefined;
       for (const plan of queue) {

@@ -4,7 +4,8 @@ import { readSafetensors } from '../formats/safetensors-node.js';
 import type { Graph } from '../ir/graph.js';
 import { printGraph } from '../ir/print.js';
 import { encodeModel } from '../onnx/encode.js';
-import type { FeatureModule } from '../peft/index.js';
+import { type FeatureMethod, type FeatureModule, needText } from '../peft/index.js';
+import { checkDevice } from './check-runtime.js';
 import { compileInference } from './compile.js';
 import { compileFeatureTraining } from './fit.js';
 import { type SourceOptions, recipeFeatures } from './pictures.js';
@@ -12,7 +13,6 @@ import { type RecipeInput, resolveRecipe } from './recipe.js';
 import { files, readRunInfo } from './run-folder.js';
 import { storedInputs } from './run.js';
 import { featureInputs, prepareRows } from './select.js';
-import type { FeatureMethod } from '../peft/index.js';
 import type { Recipe } from './recipe.js';
 
 export interface ProgramDescription {
@@ -24,7 +24,8 @@ export interface ProgramDescription {
 /** Of a recipe: the same program that `train` would run. */
 export async function describeRecipe(input: RecipeInput, options: SourceOptions = {}): Promise<ProgramDescription> {
   const { recipe, method } = resolveRecipe(input);
-  const file = await recipeFeatures(recipe, { train: true, text: method.needsText }, options);
+  if (recipe.data !== undefined) await checkDevice(recipe.device);
+  const file = await recipeFeatures(recipe, { train: true, text: needText([method]) }, options);
   const { support } = prepareRows(file, recipe);
   return describe(method, recipe, method.create(featureInputs(file, support), recipe.config));
 }

@@ -1,30 +1,37 @@
-/** From pictures and words to features: through a dual encoder, or out of the cache where they have been before. */
+/** From pictures and words to features: through a frozen model, or out of the cache where they have been before. */
 import { join } from 'node:path';
 import { cacheKey, openFeatureCache } from '../data/feature-cache.js';
 import { type ImageSource, loadImages } from '../data/image-loader.js';
 import type { ImageProcessor } from '../data/image-processor.js';
 import type { TextTokenizer } from '../data/tokenizer.js';
 import type { Graph, Value } from '../ir/graph.js';
-import type { Runtime, Session, SessionOptions } from '../runtime/session.js';
-import { ScionError } from '../util/errors.js';
+import type { Device, Runtime, Session, SessionOptions } from '../runtime/session.js';
+import { ScionError, assert } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { type Tensor, float32, numel } from '../util/tensor.js';
 import { type Program, compileInference } from './compile.js';
 import { openProgram } from './program.js';
 
-/** A model with an image and a text tower in one space, as CLIP. */
-export interface DualEncoder {
+/** A model of images. */
+export interface ImageTower {
+  /** images [B, 3, H, W] → [B, d]; normalised or not, as its model says */
+  imageFeatures(images: Value): Value;
+}
+
+/** Its counterpart for texts, in the same space. */
+export interface TextTower {
   /** Tokens of a text, padding included. */
   readonly textLength: number;
-  /** images [B, 3, H, W] → [B, d], not normalised */
-  imageFeatures(images: Value): Value;
-  /** ids int64 [B, T] → [B, d], not normalised */
+  /** ids int64 [B, T] → [B, d]; normalised or not, as its model says */
   textFeatures(ids: Value): Value;
   /** What cosines are multiplied with, a scalar. */
   scale(graph: Graph): Value;
 }
 
-/** A dual encoder with what belongs to it. */
+/** A model with an image and a text tower in one space, as CLIP. */
+export type DualEncoder = ImageTower & TextTower;
+
+/** A frozen model with what belongs to it. */
 export interface Backbone {
   /** The name of a built-in model, `org/name` of the hub, else the absolute path. */
   readonly name: string;
@@ -33,9 +40,10 @@ export interface Backbone {
   readonly revision?: string;
   /** SHA-256 of weights, configuration and tokenizer, in hexadecimal. */
   readonly digest: string;
-  readonly encoder: DualEncoder;
+  readonly encoder: ImageTower;
   readonly processor: ImageProcessor;
-  readonly tokenizer: TextTokenizer;
+  /** Absent where the model sees pictures alone, as ViT and DINOv2 do. */
+  readonly text?: { readonly encoder: TextTower; readonly tokenizer: TextTokenizer };
 }
 
 /** Finds and opens a model; handed in, since no part of the training knows any model. */
@@ -63,6 +71,8 @@ export interface EncodeOptions {
   /** Pictures or texts in one run; the last one is padded. Default 16. */
   batchSize?: number;
   threads?: number | undefined;
+  /** What the runtime computes on. Features of other devices than the processor are cached apart. */
+  device?: Device | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number, total: number, what: string) => void) | undefined;
   onWarning?: ((warning: string) => void) | undefined;
@@ -111,7 +121,11 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
     folder === undefined
       ? undefined
       : openFeatureCache(
-          join(folder, 'features', cacheKey('images', digest, JSON.stringify(processor.settings))),
+          join(
+            folder,
+            'features',
+            cacheKey('images', digest, JSON.stringify(processor.settings), ...ofDevice(options)),
+          ),
           dim,
           options,
         );
@@ -187,19 +201,21 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
 }
 
 /**
- * Features of every class's prompts: [K, templates, d]. Classes with unequal numbers of prompts are averaged to
- * [K, 1, d], which is what the methods do with templates anyway. Also gives the encoder's scale.
+ * Features of every class's prompts: [K, templates, d]. Where classes have unequal numbers of prompts, these are
+ * averaged as they are to [K, 1, d]. Also gives the encoder's scale.
  */
 export async function encodeTexts(
   options: EncodeOptions,
   prompts: readonly (readonly string[])[],
 ): Promise<{ text: Tensor<'float32'>; logitScale: number }> {
   const {
-    backbone: { encoder, tokenizer, digest },
+    backbone: { text: side, digest },
     cache: folder,
     batchSize = 16,
     onProgress,
   } = options;
+  assert(side, 'a model of pictures alone encodes no texts');
+  const { encoder, tokenizer } = side;
   const { textLength: length } = encoder;
   const { open, dim, release } = tower(options, (graph) =>
     encoder.textFeatures(graph.input('ids', 'int64', [batchSize, length])),
@@ -207,7 +223,7 @@ export async function encodeTexts(
   const cache =
     folder === undefined
       ? undefined
-      : openFeatureCache(join(folder, 'features', cacheKey('texts', digest)), dim, options);
+      : openFeatureCache(join(folder, 'features', cacheKey('texts', digest, ...ofDevice(options))), dim, options);
   const rows = new Map<string, Float32Array>();
   const texts = new Map(prompts.flat().map((text) => [cacheKey(text), text]));
   try {
@@ -230,7 +246,7 @@ export async function encodeTexts(
   } finally {
     await release();
   }
-  const scale = await logitScaleOf(options);
+  const scale = await logitScaleOf(options, encoder);
   const own = prompts.map((all) => all.map((text) => rows.get(cacheKey(text))!));
   const counts = new Set(own.map((all) => all.length));
   const shown = counts.size === 1 ? own : own.map((all) => [mean(all)]);
@@ -239,14 +255,17 @@ export async function encodeTexts(
   return { text: float32([shown.length, shown[0]!.length, dim], data), logitScale: scale };
 }
 
+/** The last digits differ between devices. */
+const ofDevice = ({ device = 'cpu' }: EncodeOptions): string[] => (device === 'cpu' ? [] : [device]);
+
 function mean(rows: readonly Float32Array[]): Float32Array {
   return rows[0]!.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
 }
 
-async function logitScaleOf({ runtime, backbone }: EncodeOptions): Promise<number> {
+async function logitScaleOf({ runtime }: EncodeOptions, encoder: TextTower): Promise<number> {
   const session = await openProgram(
     runtime,
-    compileInference((g) => ({ scale: backbone.encoder.scale(g) })),
+    compileInference((g) => ({ scale: encoder.scale(g) })),
     {},
   );
   try {

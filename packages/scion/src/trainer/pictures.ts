@@ -12,13 +12,16 @@ import {
   asFeatureFile,
   readFeatureFile,
 } from '../data/feature-file.js';
+import { defaultLogitScale } from '../data/feature-checks.js';
 import { ahead, settled } from '../data/image-loader.js';
 import { isBuiltInData, pictureSet } from '../data/suites.js';
 import { makePrompts, readDescriptions, templateSets } from '../data/prompts.js';
 import { sha256 } from '../formats/files.js';
 import { builtInModels, defaultModel } from '../hub/resolve.js';
 import { nodeRuntime } from '../runtime/node.js';
-import { ScionError, assert, inputError } from '../util/errors.js';
+import type { Device } from '../runtime/session.js';
+import { getMethod, methodNames } from '../peft/index.js';
+import { type Issue, ScionError, assert, inputError } from '../util/errors.js';
 import { float32 } from '../util/tensor.js';
 import {
   type Backbone,
@@ -28,6 +31,7 @@ import {
   encodeTexts,
   openImageEncoder,
 } from './encode.js';
+import { checkDevice } from './check-runtime.js';
 import { type PictureInput, type RecipeSource, pictureDefaults, pictureIssues } from './recipe-source.js';
 import type { RunInfo } from './run-info.js';
 
@@ -40,6 +44,12 @@ export interface SourceOptions {
   /** A picture that is left out under `skip_bad`. */
   onBad?: (error: ScionError) => void;
   signal?: AbortSignal;
+}
+
+/** What models are computed with. */
+export interface Machine {
+  threads?: number | undefined;
+  device?: Device | undefined;
 }
 
 export interface RecipeFeatures extends FeatureFile {
@@ -56,7 +66,7 @@ export interface EncodedPictures {
 
 /** The features that a recipe asks for, by `features` or by `data`. `notes` has the warnings about pictures too. */
 export async function recipeFeatures(
-  recipe: RecipeSource & { threads?: number | undefined },
+  recipe: RecipeSource & Machine,
   need: Need,
   options: SourceOptions = {},
 ): Promise<RecipeFeatures> {
@@ -75,15 +85,17 @@ export async function recipeFeatures(
  */
 export async function encodePictures(
   input: PictureInput,
-  options: SourceOptions & { threads?: number | undefined; batchSize?: number } = {},
+  options: SourceOptions & Machine & { batchSize?: number } = {},
 ): Promise<EncodedPictures> {
   const issues = pictureIssues(input);
   if (issues.length > 0) throw new ScionError('usage', issues);
-  return encode({ ...input, threads: options.threads }, {}, options);
+  const { threads, device } = options;
+  await checkDevice(device);
+  return encode({ ...input, threads, device }, {}, options);
 }
 
 async function encode(
-  recipe: Omit<RecipeSource, 'features'> & { data: string; threads?: number | undefined },
+  recipe: Omit<RecipeSource, 'features'> & Machine & { data: string },
   need: Need,
   options: SourceOptions & { batchSize?: number },
 ): Promise<EncodedPictures> {
@@ -101,6 +113,7 @@ async function encode(
   checkSplits(data, dataset, need);
   const prompts = await promptsOf(recipe, dataset.classNames);
   const backbone = await open(options, model, cache, recipe.revision);
+  if (!backbone.text) checkWordless(backbone, recipe, need);
   if (recipe.model === undefined) {
     onWarning?.(
       `the model is the built-in ${model}, ${builtInModels[model]}; for photographs name another with ` +
@@ -114,12 +127,13 @@ async function encode(
     leftOut.add(path);
   };
   const hashes = await hashed(dataset, bad);
-  const runtime = nodeRuntime();
+  const runtime = nodeRuntime({ device: recipe.device });
   const shared: EncodeOptions = {
     runtime,
     backbone,
     cache,
     threads: recipe.threads,
+    device: recipe.device,
     signal,
     onWarning,
     onProgress: options.onEncode,
@@ -128,7 +142,7 @@ async function encode(
   const encoder = openImageEncoder(shared, view);
   const splits: Partial<Record<(typeof splitNames)[number], Split>> = {};
   try {
-    const { text, logitScale } = await encodeTexts(shared, prompts);
+    const words = backbone.text ? await encodeTexts(shared, prompts) : { logitScale: defaultLogitScale };
     for (const name of splitNames) {
       const images = dataset.splits[name];
       if (!images?.length) continue;
@@ -139,12 +153,12 @@ async function encode(
       }
     }
     if (leftOut.size > 0) onWarning?.(`${leftOut.size} pictures cannot be read and are left out`);
-    const content = { model: backbone.name, logitScale, classNames: dataset.classNames, text, ...splits };
+    const content = { model: backbone.name, classNames: dataset.classNames, ...words, ...splits };
     const pictures = {
       data: lasting(data),
       model: modelOf(backbone),
       preprocessing: { ...backbone.processor.settings },
-      prompts,
+      prompts: backbone.text ? prompts : [],
       views,
       view_seed: view.seed,
       flip: view.flip,
@@ -154,7 +168,8 @@ async function encode(
     const rows = splitNames.map((name) =>
       dataset.splits[name]?.map(({ path, label }) => [hashes.get(path) ?? '', label, leftOut.has(path)]),
     );
-    const all = { ...decisive, model: backbone.digest, left_out: undefined, classes: dataset.classNames, rows };
+    const device = recipe.device === 'cpu' ? undefined : recipe.device;
+    const all = { ...decisive, model: backbone.digest, left_out: undefined, classes: dataset.classNames, rows, device };
     return { content, digest: createHash('sha256').update(JSON.stringify(all)).digest('hex'), pictures };
   } finally {
     await encoder.release();
@@ -244,6 +259,23 @@ function checkSplits(data: string, { splits }: ImageDataset, need: Need): void {
         `or say "${name}" in the manifest`,
     })),
   );
+}
+
+/** Refuses methods and settings that need words, for a model that sees pictures alone. */
+function checkWordless({ name }: Backbone, recipe: RecipeSource, need: Need): void {
+  const issues: Issue[] = (['templates', 'descriptions'] as const)
+    .filter((key) => recipe[key] !== undefined)
+    .map((path) => ({ path, message: `is for models that read words, and ${name} sees pictures alone; leave it out` }));
+  if (need.text?.length) {
+    const wordless = methodNames().filter((method) => !getMethod(method).needsText);
+    issues.push({
+      path: 'model',
+      message:
+        `${name} sees pictures alone, and ${need.text.join(', ')} needs words too; take a CLIP or SigLIP model, or a ` +
+        `method without words: ${wordless.join(', ')}`,
+    });
+  }
+  if (issues.length > 0) throw new ScionError('usage', issues);
 }
 
 async function promptsOf(

@@ -1,6 +1,7 @@
 /** Recipes: what to train, how, and on what. Every value has a default; the resolved recipe is stored with the run. */
 import { z } from 'zod';
 import { type FeatureMethod, getMethod } from '../peft/index.js';
+import { devices } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
 import { parse, unwrap } from './parse.js';
 import { sourceFields, sourceIssues } from './recipe-source.js';
@@ -63,6 +64,7 @@ const shared = {
   search,
   strict_shots: z.boolean().default(false).describe('a class with fewer rows than shots is an error'),
   threads: z.number().int().min(1).max(1024).optional().describe('threads of ONNX Runtime; all cores where absent'),
+  device: z.enum(devices).default('cpu').describe('what computes: cpu, webgpu or cuda, as scion doctor lists them'),
 };
 
 const recipe = z.strictObject({

@@ -5,7 +5,7 @@ import { readDataset } from '../data/dataset.js';
 import { pictureSet } from '../data/suites.js';
 import type { Split } from '../data/feature-file.js';
 import { builtInModels } from '../hub/resolve.js';
-import type { Runtime } from '../runtime/session.js';
+import type { Device, Runtime } from '../runtime/session.js';
 import { type ScionError, inputError, usageError } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
 import { type Backbone, type ImageEncoder, openImageEncoder } from './encode.js';
@@ -19,6 +19,8 @@ export interface RunOptions extends SourceOptions {
   revision?: string | undefined;
   /** Leaves out pictures that cannot be read and tells `onBad`; otherwise the first one is an error. */
   skipBad?: boolean | undefined;
+  /** What models are computed on, wherever the run was trained. Default cpu. */
+  device?: Device | undefined;
   /** Whether features of whole data sets are kept for the next time. Default true. */
   cache?: boolean | undefined;
 }
@@ -45,6 +47,7 @@ export function openRunPictures(path: string, info: RunInfo, runtime: () => Runt
         cache: cached ? folder : undefined,
         signal: options.signal,
         threads: info.recipe['threads'] as number | undefined,
+        device: options.device,
         onProgress: options.onEncode,
         onWarning: options.onWarning,
       }),

@@ -11,6 +11,7 @@ import { type Calibration, confidenceOf, rejectionThreshold, scaled } from '../t
 import { type ClassificationReport, argMax, classificationReport, probabilities } from '../tasks/classification.js';
 import { inputError, usageError } from '../util/errors.js';
 import { type Tensor, float32, toFloat32 } from '../util/tensor.js';
+import { checkDevice } from './check-runtime.js';
 import { type FeatureClassifier, openClassifier } from './classifier.js';
 import { files, readRunInfo } from './run-folder.js';
 import type { RunInfo } from './run-info.js';
@@ -72,6 +73,7 @@ export interface Run {
 
 /** Loads a run folder. @throws ScionError where it is missing, unfinished, damaged or too new */
 export async function loadRun(path: string, options: RunOptions = {}): Promise<Run> {
+  await checkDevice(options.device);
   const info = await readRunInfo(path);
   if (info.state !== 'finished' || !info.result) {
     throw inputError(path, `the run is not finished; go on with \`scion resume ${path}\``);
@@ -139,11 +141,12 @@ export function runFromParts(
   const module = storedModule(path, info, support, values);
   let classifier: Promise<FeatureClassifier> | undefined;
   let closed = false;
+  const started = (): Runtime => (runtime ??= nodeRuntime({ device: options.device }));
   const open = (): Promise<FeatureClassifier> => {
     if (closed) throw usageError(path, 'this run has been closed; load it again');
-    return (classifier ??= openClassifier((runtime ??= nodeRuntime()), module, values));
+    return (classifier ??= openClassifier(started(), module, values));
   };
-  const pictures = openRunPictures(path, info, () => (runtime ??= nodeRuntime()), options);
+  const pictures = openRunPictures(path, info, started, options);
   const calibration = info.result?.calibration;
 
   const checked = (features: Tensor<'float32'>, where: string): Tensor<'float32'> => {

@@ -3,11 +3,12 @@ import { availableParallelism, cpus } from 'node:os';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
-import type { FeatureMethod } from '../peft/index.js';
+import { type FeatureMethod, needText } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
-import type { Tensors } from '../runtime/session.js';
+import type { Device, Tensors } from '../runtime/session.js';
 import { ScionError, inputError } from '../util/errors.js';
 import { type Tensor, int64, numel } from '../util/tensor.js';
+import { checkDevice } from './check-runtime.js';
 import type { Metric } from './fit.js';
 import { type RecipeFeatures, type SourceOptions, recipeFeatures } from './pictures.js';
 import { type Recipe, type RecipeInput, resolveRecipe } from './recipe.js';
@@ -33,7 +34,8 @@ export const version = (createRequire(import.meta.url)('../../package.json') as 
 /** Cores that this process may use. */
 export const cores = availableParallelism;
 
-export function environment(): Record<string, string> {
+/** Where something was computed; `device` is what it was computed on. */
+export function environment(device?: Device): Record<string, string> {
   const ort = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
   return {
     node: process.version,
@@ -41,6 +43,7 @@ export function environment(): Record<string, string> {
     onnxruntime: ort.version,
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: String(cpus().length),
+    ...(device === undefined ? {} : { device }),
   };
 }
 
@@ -60,7 +63,8 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
     if (resolved.recipe[key] !== undefined) resolved.recipe[key] = resolve(resolved.recipe[key]);
   }
   await checkFree(out);
-  const file = await recipeFeatures(resolved.recipe, { train: true, text: method.needsText }, options);
+  await checkDevice(resolved.recipe.device);
+  const file = await recipeFeatures(resolved.recipe, { train: true, text: needText([method]) }, options);
   if (file.pictures) {
     const { name, revision } = file.pictures.model;
     resolved.recipe.model = name;
@@ -81,7 +85,7 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
     class_names: [...file.classNames],
     dim: file.dim,
     logit_scale: file.logitScale,
-    environment: environment(),
+    environment: environment(resolved.recipe.device),
     validation: rows.validation,
     warnings,
   };
@@ -97,6 +101,7 @@ export async function resume(path: string, options: TrainOptions = {}): Promise<
   try {
     if (folder.info.state === 'finished') return await loadRun(path, options);
     const resolved = resolveRecipe(folder.info.recipe);
+    await checkDevice(resolved.recipe.device);
     const { features, pictures } = folder.info;
     if (pictures && pictures.model.name === pictures.model.path && !existsSync(pictures.model.path)) {
       throw inputError(
@@ -104,7 +109,7 @@ export async function resume(path: string, options: TrainOptions = {}): Promise<
         `the model of its training is not at ${pictures.model.path} any more; put it back, or train again`,
       );
     }
-    const file = await recipeFeatures(resolved.recipe, { train: true, text: resolved.method.needsText }, options);
+    const file = await recipeFeatures(resolved.recipe, { train: true, text: needText([resolved.method]) }, options);
     if (file.digest !== features.digest) {
       throw inputError(
         features.path,
@@ -128,7 +133,7 @@ async function complete(
   { fresh }: { fresh: boolean },
 ): Promise<Run> {
   const started = performance.now();
-  const runtime = nodeRuntime();
+  const runtime = nodeRuntime({ device: recipe.device });
   const every = (options.checkpointEvery ?? 2) * 1000;
   let saved = performance.now();
   let steps = 0;

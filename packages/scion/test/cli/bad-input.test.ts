@@ -47,7 +47,7 @@ describe('feature files', () => {
     { name: 'text of another width', changes: { 'text.features': float32([3, 4], new Array<number>(12).fill(1)) },
       says: ['train.features', 'has 8 columns, expected 4 as text.features has', 'compute both with the same model'] },
     { name: 'no text', changes: { 'text.features': undefined },
-      says: ['text.features', 'missing but needed here', 'it has: '] },
+      says: ['text.features', 'missing but needed by ', 'it has: '] },
     { name: 'no labels', changes: { 'train.labels': undefined }, says: ['train.labels', 'missing but needed here'] },
     { name: 'labels short', changes: { 'train.labels': int64([23], train!.labels.slice(1)) },
       says: ['train.labels', 'has 23 labels for 24 rows'] },

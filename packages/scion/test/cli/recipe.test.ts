@@ -34,7 +34,7 @@ describe('recipe files', () => {
     const [a, b] = [await train('--recipe', yaml), await train('--recipe', join(folder, 'recipe.json'))];
     expect(b.adapter.equals(a.adapter)).toBe(true);
     expect(a.info.recipe).toEqual({
-      ...recipe, features, threads: 1, validation: 'auto', search: 'auto', strict_shots: false,
+      ...recipe, features, threads: 1, validation: 'auto', search: 'auto', strict_shots: false, device: 'cpu',
       training: {
         optimizer: 'adam', lr: 0.01, epochs: 2, batch_size: 256, schedule: 'cosine', warmup_epochs: 0,
           label_smoothing: 0,

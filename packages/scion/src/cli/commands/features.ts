@@ -2,16 +2,18 @@
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import {
+  type Device,
   type Issue,
   type PictureInput,
   ScionError,
+  describeField,
   encodePictures,
   pictureIssues,
   usageError,
   writeFeatureFile,
 } from '../../index.js';
 import { Progress, interruptible, makeFolder, print, watchSource } from '../output.js';
-import { addFlags, pictureFlags, putFlags, withFlagNames } from '../recipe-flags.js';
+import { addFlags, deviceFlag, deviceOf, pictureFlags, putFlags, withFlagNames } from '../recipe-flags.js';
 
 export function addFeatures(program: Command): void {
   const command = program
@@ -27,6 +29,7 @@ export function addFeatures(program: Command): void {
     .option('--batch-size <n>', 'pictures in one run', '16')
     .option('--dtype <type>', 'of the stored features: float32 or float16', 'float32')
     .option('--threads <n>', 'threads of ONNX Runtime; all cores where absent')
+    .option(deviceFlag.flag, describeField(deviceFlag.path))
     .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
@@ -35,18 +38,17 @@ Example:
   scion features --data photos --model openai/clip-vit-base-patch32 --out photos.safetensors
   scion train --features photos.safetensors --out runs/photos`,
     )
-    .action((options: Record<string, unknown>) => withFlagNames(options, pictureFlags, () => run(options)));
+    .action((options: Record<string, unknown>) => withFlagNames(options, [...pictureFlags, deviceFlag], () => run(options)));
 }
 
 async function run(options: Record<string, unknown>): Promise<void> {
-  const { input, out, dtype, batchSize, threads } = checked(options);
+  const { input, out, dtype, ...machine } = checked(options);
   await makeFolder(dirname(out));
   const progress = new Progress(true);
   const started = performance.now();
   const { content, pictures } = await encodePictures(input, {
     ...watchSource(progress),
-    batchSize,
-    threads,
+    ...machine,
     signal: interruptible(),
   });
   await writeFeatureFile(out, content, dtype);
@@ -54,7 +56,9 @@ async function run(options: Record<string, unknown>): Promise<void> {
   const rows = Object.fromEntries(
     (['train', 'val', 'test'] as const).flatMap((s) => (content[s] ? [[s, content[s].labels.length]] : [])),
   );
-  const [classes, templates, dim] = content.text!.shape as [number, number, number];
+  const classes = content.classNames.length;
+  const templates = content.text?.shape[1];
+  const dim = (content.train ?? content.test ?? content.val)?.features.shape[1];
   print(
     options.json === true,
     { out, model: pictures.model.name, classes, templates, dim, rows, left_out: pictures.left_out, seconds },
@@ -76,6 +80,7 @@ function checked(options: Record<string, unknown>): {
   dtype: 'float16' | 'float32';
   batchSize: number;
   threads: number | undefined;
+  device: Device | undefined;
 } {
   const issues: Issue[] = [];
   const input: Record<string, unknown> = {};
@@ -99,6 +104,7 @@ function checked(options: Record<string, unknown>): {
     return Number(value);
   };
   const [batchSize, threads] = [count(options.batchSize, '--batch-size')!, count(options.threads, '--threads')];
+  const device = deviceOf(options.device as string | undefined, issues);
   if (issues.length) throw new ScionError('usage', issues);
-  return { input: input as PictureInput, out, dtype: dtype as 'float16' | 'float32', batchSize, threads };
+  return { input: input as PictureInput, out, dtype: dtype as 'float16' | 'float32', batchSize, threads, device };
 }

@@ -6,6 +6,7 @@ import {
   type ProgramDescription,
   type RecipeInput,
   checkRuntime,
+  offeredDevices,
   describeRecipe,
   describeRun,
   environment,
@@ -104,11 +105,13 @@ export function addLook(program: Command): void {
     .summary('whether Scion runs here, and how fast')
     .option('--json', 'print as JSON')
     .action(async (options: { json?: boolean }) => {
+      const devices = await offeredDevices();
       const { gflops, seconds } = await checkRuntime();
       const memory = /MemAvailable:\s+(\d+)/.exec(await readFile('/proc/meminfo', 'utf8').catch(() => ''))?.[1];
       const facts = {
         scion: version,
         ...environment(),
+        devices: devices.join(', '),
         ...(memory ? { 'memory available': `${(Number(memory) / 2 ** 20).toFixed(1)} GiB` } : {}),
         'ONNX Runtime': `works; first session after ${seconds.toFixed(2)} s`,
         'matrix products': `${gflops.toFixed(0)} GFLOP/s`,

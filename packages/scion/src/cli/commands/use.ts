@@ -1,6 +1,7 @@
 /** `scion eval` and `scion predict`: what a finished run is for. */
 import type { Command } from 'commander';
 import {
+  type Device,
   type Evaluation,
   type ImagePrediction,
   type Issue,
@@ -21,6 +22,7 @@ import {
   table,
   watchSource,
 } from '../output.js';
+import { deviceFlag, deviceOf, withFlagNames } from '../recipe-flags.js';
 
 interface Options {
   features?: string;
@@ -29,6 +31,7 @@ interface Options {
   revision?: string;
   reject?: string | boolean;
   skipBad?: boolean;
+  device?: string;
   cache: boolean;
   json?: boolean;
 }
@@ -54,9 +57,10 @@ export function addUse(program: Command): void {
       }
       const reject = keepOf(options, issues);
       ignored(options, issues);
+      const device = deviceOf(options.device, issues);
       if (issues.length > 0) throw new ScionError('usage', issues);
       const left: string[] = [];
-      await withRun(path, options, left, async (run) => {
+      await withRun(path, { ...options, device }, left, async (run) => {
         const { features, data } = options;
         const found = await run.evaluate({ features, data }, { reject });
         print(options.json === true, evaluationJson(run, found, left), () => evaluationText(run, found));
@@ -80,6 +84,7 @@ export function addUse(program: Command): void {
       }
       const reject = keepOf(options, issues);
       ignored(options, issues);
+      const device = deviceOf(options.device, issues);
       const { features } = options;
       if (features === undefined && pictures.length === 0) {
         issues.push({
@@ -92,7 +97,7 @@ export function addUse(program: Command): void {
       }
       if (issues.length > 0) throw new ScionError('usage', issues);
       const left: string[] = [];
-      await withRun(path, options, left, async (run) => {
+      await withRun(path, { ...options, device }, left, async (run) => {
         const predictions: (Prediction | ImagePrediction)[] =
           features === undefined
             ? await run.predictImages(pictures, { top, reject })
@@ -110,7 +115,8 @@ function shared(command: Command): Command {
     .option('--model <name|path|org/name>', 'the backbone, where it is not where it was in training')
     .option('--revision <name>', 'branch, tag or commit of a model of the hub')
     .option('--skip-bad', 'leave out pictures that cannot be read, instead of stopping')
-    .option('--reject [share]', rejectHelp);
+    .option('--reject [share]', rejectHelp)
+    .option(deviceFlag.flag, 'what the model is computed on: cpu (the default), webgpu or cuda');
 }
 
 /** What means something for pictures only is refused where features are given. */
@@ -143,7 +149,7 @@ function keepOf({ reject }: Options, issues: Issue[]): number | undefined {
 
 async function withRun(
   path: string,
-  options: Options,
+  options: Omit<Options, 'device'> & { device: Device | undefined },
   left: string[],
   use: (run: Run) => Promise<void>,
 ): Promise<void> {
@@ -155,13 +161,14 @@ async function withRun(
     revision: options.revision,
     skipBad: options.skipBad,
     cache: options.cache,
+    device: options.device,
     signal: interruptible(),
     onBad: (error) => {
       left.push(error.issues[0]!.path);
       watch.onBad(error);
     },
   };
-  const run = await loadRun(path, more);
+  const run = await withFlagNames({ ...options }, [deviceFlag], () => loadRun(path, more));
   try {
     await use(run);
     if (left.length > 0) note(`${left.length} pictures left out`);

@@ -1,56 +1,19 @@
-import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { readSafetensors } from '../../formats/safetensors-node.js';
 import { readCheckpoint } from '../../hub/checkpoint.js';
-import type { Graph, Value } from '../../ir/graph.js';
 import * as f from '../../nn/functional.js';
 import { bind, frozen, init, trained } from '../../nn/parameter.js';
-import { nodeRuntime } from '../../runtime/node.js';
-import type { Tensors } from '../../runtime/session.js';
 import { compileInference, compileObjective } from '../../trainer/compile.js';
 import { openProgram } from '../../trainer/program.js';
-import { type Tensor, toFloat64 } from '../../util/tensor.js';
+import { batchFirst, expectClose, expected as reference, fixtures, run, testRuntime } from '../testing/reference.js';
 import { fromCheckpoint } from '../weights.js';
 import { isResNet, parseClipConfig } from './config.js';
 import { Clip, loadClip } from './model.js';
 
-const fixtures = fileURLToPath(new URL('../../../../../fixtures/clip/', import.meta.url));
-const runtime = nodeRuntime();
-afterAll(() => runtime.close());
-
-async function expected(name: string): Promise<(tensor: string) => Tensor> {
-  const { tensors } = await readSafetensors(`${fixtures}${name}/expected.safetensors`);
-  return (tensor) => {
-    const found = tensors.get(tensor);
-    if (!found) throw new Error(`${name} has no ${tensor}`);
-    return found;
-  };
-}
-
-const loaded = async (name: string): Promise<Clip> => loadClip(await readCheckpoint(fixtures + name));
-
-/** The compiled program's outputs. */
-async function run(build: (graph: Graph) => Record<string, Value>, feeds: Tensors): Promise<Tensors> {
-  const session = await openProgram(runtime, compileInference(build), {});
-  try {
-    return await session.run(feeds);
-  } finally {
-    await session.release();
-  }
-}
-
-/** Absolute, or relative to the largest value where that is above 1. */
-function expectClose(actual: Tensor | undefined, wanted: Tensor, what: string, tolerance = 1e-4): void {
-  expect(actual!.shape, what).toEqual(wanted.shape);
-  const [a, w] = [toFloat64(actual!), toFloat64(wanted)];
-  const scale = Math.max(1, ...w.map(Math.abs));
-  const worst = a.reduce((m, v, i) => Math.max(m, Number.isNaN(v) ? Infinity : Math.abs(v - w[i]!)), 0);
-  expect(worst, what).toBeLessThan(tolerance * scale);
-  expect(Math.max(...w.map(Math.abs)), `${what} is not all zero`).toBeGreaterThan(0.01);
-}
-
-const batchFirst = (states: readonly Value[], prefix: string): Record<string, Value> =>
-  Object.fromEntries(states.map((s, i) => [`${prefix}.${i}`, f.transpose(s, [1, 0, 2])]));
+const runtime = testRuntime();
+const clipFixtures = `${fixtures}clip/`;
+const expected = (name: string): ReturnType<typeof reference> => reference(`clip/${name}`);
+const loaded = async (name: string): Promise<Clip> => loadClip(await readCheckpoint(clipFixtures + name));
 
 describe.each([
   ['quick-gelu'], ['gelu-half'], ['openai-vit'], ['openai-resnet'], ['quick-gelu', 'pytorch_model.bin'],
@@ -58,7 +21,7 @@ describe.each([
   test('gives the features and logits of PyTorch', async () => {
     const [clip, want] = [await loaded(`${name}/${file}`), await expected(name)];
     const [images, ids] = [want('images'), want('ids')];
-    const got = await run((graph) => {
+    const got = await run(runtime, (graph) => {
       const image_features = clip.imageFeatures(graph.input('images', 'float32', images.shape));
       const text_features = clip.textFeatures(graph.input('ids', 'int64', ids.shape));
       return { image_features, text_features, logits_per_image: clip.logits(image_features, text_features) };
@@ -84,7 +47,7 @@ test.each([
 ])('%s has the hidden states of transformers', async (name, v, t) => {
   const [clip, want] = [await loaded(name), await expected(name)];
   const [images, ids] = [want('images'), want('ids')];
-  const got = await run((graph) => ({
+  const got = await run(runtime, (graph) => ({
     ...batchFirst(clip.vision!.forward(graph.input('images', 'float32', images.shape)).states, 'vision_state'),
     ...batchFirst(clip.text.forward(graph.input('ids', 'int64', ids.shape)).states, 'text_state'),
   }), { images, ids });
@@ -94,9 +57,9 @@ test.each([
 
 test('gradients by a prompt and by a weight deep in the image tower are those of PyTorch', async () => {
   const want = await expected('quick-gelu');
-  const checkpoint = await readCheckpoint(`${fixtures}quick-gelu`);
+  const checkpoint = await readCheckpoint(`${clipFixtures}quick-gelu`);
   const name = 'vision_model.encoder.layers.0.self_attn.q_proj.weight';
-  const stored = (await readSafetensors(`${fixtures}quick-gelu/model.safetensors`)).tensors.get(name)!;
+  const stored = (await readSafetensors(`${clipFixtures}quick-gelu/model.safetensors`)).tensors.get(name)!;
   const clip = fromCheckpoint(checkpoint.tensors, 'fixture', (weights) => new Clip(
     (n, shape) => {
       const parameter = weights(n, shape);
@@ -131,7 +94,7 @@ test('gradients by a prompt and by a weight deep in the image tower are those of
 describe('the module tree', () => {
   test('has exactly the parameters of the checkpoint, by their names', async () => {
     const clip = await loaded('quick-gelu');
-    const { tensors } = await readSafetensors(`${fixtures}quick-gelu/model.safetensors`);
+    const { tensors } = await readSafetensors(`${clipFixtures}quick-gelu/model.safetensors`);
     const names = [...clip.parameters()].map(([name]) => name);
     expect(names.sort()).toEqual([...tensors.keys()].sort());
     for (const [name, p] of clip.parameters()) {
@@ -210,7 +173,7 @@ describe('config.json', () => {
 });
 
 test('every tensor that does not fit is named, in one error', async () => {
-  const checkpoint = await readCheckpoint(`${fixtures}quick-gelu`);
+  const checkpoint = await readCheckpoint(`${clipFixtures}quick-gelu`);
   const tensors = new Map(checkpoint.tensors);
   const change = (name: string, to: object | undefined): void => {
     const stored = tensors.get(name)!;
@@ -240,7 +203,7 @@ test('every tensor that does not fit is named, in one error', async () => {
 
 describe('a checkpoint without config.json', () => {
   test('is refused where its names are not OpenAI\'s', async () => {
-    const checkpoint = await readCheckpoint(`${fixtures}quick-gelu`);
+    const checkpoint = await readCheckpoint(`${clipFixtures}quick-gelu`);
     expect(() => loadClip({ ...checkpoint, path: 'model', config: undefined })).toThrow(/^model: has no config\.json/);
   });
 
@@ -249,7 +212,7 @@ describe('a checkpoint without config.json', () => {
     ['transformer.resblocks.0.mlp.c_proj.bias', /^model: text_model\.encoder\.layers\.0\.mlp\.fc2\.bias: is missing/],
     ['visual.transformer.resblocks.0.attn.in_proj_weight', /0\.self_attn\.q_proj\.weight: is missing(.*\n?){3}$/],
   ])('lacks %s: says so', async (name, message) => {
-    const checkpoint = await readCheckpoint(`${fixtures}openai-vit`);
+    const checkpoint = await readCheckpoint(`${clipFixtures}openai-vit`);
     const tensors = new Map([...checkpoint.tensors].filter(([n]) => n !== name));
     expect(() => loadClip({ ...checkpoint, path: 'model', tensors })).toThrow(message);
   });

@@ -5,7 +5,7 @@ import { Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { inputError } from '../../util/errors.js';
-import { type TensorSource, fromCheckpoint } from '../weights.js';
+import { type Checkpoint, fromCheckpoint } from '../weights.js';
 import { type ClipConfig, isResNet, parseClipConfig } from './config.js';
 import { fromOpenAi, isOpenAi } from './openai.js';
 import { ModifiedResNet } from './resnet.js';
@@ -13,6 +13,8 @@ import { ClipText } from './text.js';
 import { ClipVision } from './vision.js';
 
 export class Clip extends Module {
+  /** What prepares its pictures, unless preprocessor_config.json says otherwise. */
+  readonly imageProcessor = 'CLIPImageProcessor';
   private readonly logitScale: Parameter;
 
   /** With a ResNet, `visual` takes the place of `vision_model` and `visual_projection`; it projects by itself. */
@@ -83,14 +85,6 @@ export class Clip extends Module {
   private project(name: string, x: Value): Value {
     return x.graph.within(name, () => this.part<Linear>(name).forward(x));
   }
-}
-
-/** What a folder or file holds: the content of its config.json, where there is one, and the places of its tensors. */
-export interface Checkpoint {
-  /** The folder or file, for messages. */
-  readonly path: string;
-  readonly config?: unknown;
-  readonly tensors: TensorSource;
 }
 
 /**

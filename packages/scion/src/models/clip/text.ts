@@ -1,37 +1,13 @@
 /** The text transformer of CLIP (Radford et al., 2021), with the parameter names of Hugging Face's CLIPTextModel. */
 import type { Value } from '../../ir/graph.js';
-import { Embedding } from '../../nn/embedding.js';
+import { TextEmbeddings } from '../../nn/embedding.js';
 import * as f from '../../nn/functional.js';
 import { LayerNorm, type Weights, below, causalMask } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
-import { bind } from '../../nn/parameter.js';
-import { Encoder } from '../../nn/transformer.js';
+import { Encoder, type TowerOutput } from '../../nn/transformer.js';
 import { assert } from '../../util/errors.js';
 import { int64 } from '../../util/tensor.js';
 import type { ClipTextConfig } from './config.js';
-import type { TowerOutput } from './vision.js';
-
-class TextEmbeddings extends Module {
-  constructor(weights: Weights, config: ClipTextConfig) {
-    super();
-    const table = (name: string, count: number): Embedding =>
-      this.child(name, new Embedding(below(weights, name), count, config.hidden_size));
-    table('token_embedding', config.vocab_size);
-    table('position_embedding', config.max_position_embeddings);
-  }
-
-  /** ids [B, T] → [T, B, width] */
-  tokens(ids: Value): Value {
-    return this.part<Embedding>('token_embedding').forward(f.transpose(ids, [1, 0]));
-  }
-
-  /** tokens [T, B, width] → the same with their positions added */
-  place(tokens: Value): Value {
-    const [count, , width] = tokens.shape as [number, number, number];
-    const { weight } = this.part<Embedding>('position_embedding');
-    return f.add(tokens, f.reshape(f.slice(bind(tokens.graph, weight), 0, 0, count), [count, 1, width]));
-  }
-}
 
 export class ClipText extends Module {
   constructor(weights: Weights, private readonly config: ClipTextConfig) {

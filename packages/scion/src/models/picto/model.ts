@@ -4,13 +4,14 @@ import * as f from '../../nn/functional.js';
 import { Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
-import type { Checkpoint } from '../clip/model.js';
-import { fromCheckpoint } from '../weights.js';
+import { type Checkpoint, fromCheckpoint } from '../weights.js';
 import { type PictoConfig, parsePictoConfig } from './config.js';
 import { PictoText } from './text.js';
 import { PictoVision } from './vision.js';
 
 export class PictoClip extends Module {
+  /** What prepares its pictures, unless preprocessor_config.json says otherwise. */
+  readonly imageProcessor = 'CLIPImageProcessor';
   private readonly logitScale: Parameter;
 
   constructor(weights: Weights, readonly config: PictoConfig) {

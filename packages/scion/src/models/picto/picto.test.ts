@@ -23,7 +23,7 @@ const config = {
 
 describe('the built-in model', () => {
   test('reads texts as bags of words: order and padding change nothing, words do', async () => {
-    const { encoder, tokenizer } = await openBackbone('picto');
+    const { encoder, tokenizer } = (await openBackbone('picto')).text!;
     const texts = ['arrow left', 'left arrow', 'guitar', 'Arrow  Left'];
     const program = compileInference((graph) => ({
       long: f.l2Normalize(encoder.textFeatures(graph.input('ids.long', 'int64', [4, encoder.textLength]))),

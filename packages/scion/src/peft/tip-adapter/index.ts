@@ -4,7 +4,7 @@ import type { Value } from '../../ir/graph.js';
 import * as f from '../../nn/functional.js';
 import { type Parameter, bind, frozen, setting, trained } from '../../nn/parameter.js';
 import { float32 } from '../../util/tensor.js';
-import { type FeatureInputs, type FeatureMethod, FeatureModule, classTexts, normaliseRows } from '../feature-method.js';
+import { type FeatureInputs, type FeatureMethod, FeatureModule, classDirections, normaliseRows } from '../feature-method.js';
 import { cosineLogits } from '../zero-shot/index.js';
 
 const config = z.strictObject({
@@ -26,7 +26,7 @@ class TipAdapter extends FeatureModule {
     const start = normaliseRows(support.features);
     const labels = new Float32Array(support.labels.length * classes);
     support.labels.forEach((label, row) => { labels[row * classes + label] = 1; });
-    this.text = this.parameter('text', frozen(classTexts(inputs.text!)));
+    this.text = this.parameter('text', frozen(classDirections(inputs.text!)));
     this.keys = this.parameter('keys', tuned ? trained(start.shape, () => start) : frozen(start));
     this.values = this.parameter('values', frozen(float32([support.labels.length, classes], labels)));
     this.alpha = this.parameter('alpha', setting(alpha));

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { Value } from '../../ir/graph.js';
 import * as f from '../../nn/functional.js';
 import { type Parameter, bind, frozen } from '../../nn/parameter.js';
-import { type FeatureInputs, type FeatureMethod, FeatureModule, classTexts } from '../feature-method.js';
+import { type FeatureInputs, type FeatureMethod, FeatureModule, classDirections } from '../feature-method.js';
 
 /** `s · f̂ · T̂ᵀ`: features [B, d] against class texts [K, d], both normalised here. */
 export function cosineLogits(features: Value, texts: Value, logitScale: number): Value {
@@ -15,7 +15,7 @@ class ZeroShot extends FeatureModule {
 
   constructor(inputs: FeatureInputs) {
     super(inputs);
-    this.text = this.parameter('text', frozen(classTexts(inputs.text!)));
+    this.text = this.parameter('text', frozen(classDirections(inputs.text!)));
   }
 
   logits(features: Value): Value {

@@ -1,0 +1,106 @@
+/** DINOv2 (Oquab et al., 2024), by the names of Hugging Face's Dinov2Model and Dinov2ForImageClassification. */
+import { z } from 'zod';
+import type { Value } from '../../ir/graph.js';
+import * as f from '../../nn/functional.js';
+import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
+import { Module } from '../../nn/module.js';
+import { type Parameter, bind } from '../../nn/parameter.js';
+import { Mlp, type Projection } from '../../nn/transformer.js';
+import { ConfigReader, encoderFields, whole } from '../config.js';
+import { BesideClassifier, ImageAttention, ImageTransformer } from '../vit/transformer.js';
+import { type Checkpoint, fromCheckpoint } from '../weights.js';
+
+const { intermediate_size: _, ...encoder } = encoderFields(768, 12, { hidden_act: 'gelu', layer_norm_eps: 1e-6 });
+/** The defaults of transformers' Dinov2Config. */
+const schema = z.object({
+  ...encoder,
+  mlp_ratio: whole.default(4),
+  use_swiglu_ffn: z.boolean().default(false),
+  num_channels: whole.default(3),
+  image_size: whole.default(224),
+  patch_size: whole.default(14),
+  qkv_bias: z.boolean().default(true),
+});
+export type Dinov2Config = z.output<typeof schema>;
+
+const supported = 'supported is "dinov2" (Dinov2Model, Dinov2ForImageClassification)';
+
+/** @throws ScionError of kind `input`: another architecture by its name, else every value that is wrong */
+export function parseDinov2Config(json: unknown, where: string): Dinov2Config {
+  const reader = new ConfigReader(json, where, 'dinov2', supported);
+  const config = reader.read(schema);
+  reader.checkHeads(config);
+  reader.done();
+  return config!;
+}
+
+/** A learned factor for each feature. */
+class LayerScale extends Module {
+  private readonly factors: Parameter;
+
+  constructor(weights: Weights, width: number) {
+    super();
+    this.factors = this.parameter('lambda1', weights('lambda1', [width]));
+  }
+
+  forward(x: Value): Value {
+    return f.mul(x, bind(x.graph, this.factors));
+  }
+}
+
+/** `weights_out(silu(a) · b)`, a and b the halves of `weights_in(x)` (Shazeer, 2020). */
+class SwiGlu extends Module {
+  private readonly inner: number;
+
+  constructor(weights: Weights, { hidden_size: width, mlp_ratio }: Dinov2Config) {
+    super();
+    this.inner = 8 * Math.ceil(Math.floor(width * mlp_ratio * 2 / 3) / 8);
+    this.child('weights_in', new Linear(below(weights, 'weights_in'), width, 2 * this.inner));
+    this.child('weights_out', new Linear(below(weights, 'weights_out'), this.inner, width));
+  }
+
+  forward(x: Value): Value {
+    const run = (name: string, v: Value): Value => x.graph.within(name, () => this.part<Projection>(name).forward(v));
+    const both = run('weights_in', x);
+    const gate = f.slice(both, 1, 0, this.inner);
+    return run('weights_out', f.mul(f.mul(gate, f.sigmoid(gate)), f.slice(both, 1, this.inner, 2 * this.inner)));
+  }
+}
+
+/** Pre-norm with layer scale: `x + scale1(attention(norm1 x))`, then `x + scale2(mlp(norm2 x))`. */
+class Dinov2Layer extends Module {
+  constructor(weights: Weights, config: Dinov2Config) {
+    super();
+    const { hidden_size: width, layer_norm_eps, mlp_ratio } = config;
+    const at = (name: string): Weights => below(weights, name);
+    this.child('norm1', new LayerNorm(at('norm1'), width, layer_norm_eps));
+    this.child('attention', new ImageAttention(at('attention'), config));
+    this.child('layer_scale1', new LayerScale(at('layer_scale1'), width));
+    this.child('norm2', new LayerNorm(at('norm2'), width, layer_norm_eps));
+    this.child('mlp', config.use_swiglu_ffn
+      ? new SwiGlu(at('mlp'), config) : new Mlp(at('mlp'), { ...config, intermediate_size: width * mlp_ratio }));
+    this.child('layer_scale2', new LayerScale(at('layer_scale2'), width));
+  }
+
+  forward(x: Value, batch: number): Value {
+    const { graph } = x;
+    const run = (name: string, v: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(v));
+    const first = run('norm1', x);
+    const read = graph.within('attention', () => this.part<ImageAttention>('attention').forward(first, batch));
+    const attended = f.add(x, run('layer_scale1', read));
+    return f.add(attended, run('layer_scale2', run('mlp', run('norm2', attended))));
+  }
+}
+
+/**
+ * The image encoder of a checkpoint; its weights stay in their files. The classifier is not read.
+ * @throws ScionError of kind `input`: wrong values in config.json, or every tensor that does not fit
+ */
+export function loadDinov2({ path, config, tensors }: Checkpoint): ImageTransformer | BesideClassifier {
+  const full = parseDinov2Config(config, `${path}/config.json`);
+  const make = (weights: Weights): ImageTransformer => new ImageTransformer(weights, full, {
+    layer: (w) => new Dinov2Layer(w, full), imageProcessor: 'BitImageProcessor', resizes: true,
+  });
+  return fromCheckpoint<ImageTransformer | BesideClassifier>(tensors, path, (weights) =>
+    (tensors.has('dinov2.embeddings.cls_token') ? new BesideClassifier(weights, 'dinov2', make) : make(weights)));
+}

@@ -1,0 +1,68 @@
+/** ViT (Dosovitskiy et al., 2021), by the names of Hugging Face's ViTModel and ViTForImageClassification. */
+import { z } from 'zod';
+import type { Value } from '../../ir/graph.js';
+import * as f from '../../nn/functional.js';
+import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
+import { Module } from '../../nn/module.js';
+import { type Projection, activations } from '../../nn/transformer.js';
+import { ConfigReader, encoderFields, whole } from '../config.js';
+import { type Checkpoint, fromCheckpoint } from '../weights.js';
+import { BesideClassifier, ImageAttention, ImageTransformer } from './transformer.js';
+
+/** The defaults of transformers' ViTConfig. */
+const schema = z.object({
+  ...encoderFields(768, 12, { hidden_act: 'gelu', layer_norm_eps: 1e-12 }),
+  num_channels: whole.default(3),
+  image_size: whole.default(224),
+  patch_size: whole.default(16),
+  qkv_bias: z.boolean().default(true),
+});
+export type VitConfig = z.output<typeof schema>;
+
+const supported = 'supported is "vit" (ViTModel, ViTForImageClassification)';
+
+/** @throws ScionError of kind `input`: another architecture by its name, else every value that is wrong */
+export function parseVitConfig(json: unknown, where: string): VitConfig {
+  const reader = new ConfigReader(json, where, 'vit', supported);
+  const config = reader.read(schema);
+  reader.checkHeads(config);
+  reader.done();
+  return config!;
+}
+
+/** Pre-norm: `x + attention(norm x)`, then `x + output(act(intermediate(norm x)))`. */
+class VitLayer extends Module {
+  constructor(weights: Weights, private readonly config: VitConfig) {
+    super();
+    const { hidden_size: width, intermediate_size: inner, layer_norm_eps } = config;
+    for (const name of ['layernorm_before', 'layernorm_after']) {
+      this.child(name, new LayerNorm(below(weights, name), width, layer_norm_eps));
+    }
+    this.child('attention', new ImageAttention(below(weights, 'attention'), config));
+    this.child('intermediate.dense', new Linear(below(weights, 'intermediate.dense'), width, inner));
+    this.child('output.dense', new Linear(below(weights, 'output.dense'), inner, width));
+  }
+
+  forward(x: Value, batch: number): Value {
+    const { graph } = x;
+    const run = (name: string, v: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(v));
+    const first = run('layernorm_before', x);
+    const attended = f.add(x, graph.within('attention', () =>
+      this.part<ImageAttention>('attention').forward(first, batch)));
+    const hidden = run('intermediate.dense', run('layernorm_after', attended));
+    return f.add(attended, run('output.dense', activations[this.config.hidden_act](hidden)));
+  }
+}
+
+/**
+ * The image encoder of a checkpoint; its weights stay in their files. The pooler and the classifier are not read.
+ * @throws ScionError of kind `input`: wrong values in config.json, or every tensor that does not fit
+ */
+export function loadVit({ path, config, tensors }: Checkpoint): ImageTransformer | BesideClassifier {
+  const full = parseVitConfig(config, `${path}/config.json`);
+  const make = (weights: Weights): ImageTransformer => new ImageTransformer(weights, full, {
+    layer: (w) => new VitLayer(w, full), imageProcessor: 'ViTImageProcessor', resizes: false,
+  });
+  return fromCheckpoint<ImageTransformer | BesideClassifier>(tensors, path, (weights) =>
+    (tensors.has('vit.embeddings.cls_token') ? new BesideClassifier(weights, 'vit', make) : make(weights)));
+}
