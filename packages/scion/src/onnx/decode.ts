@@ -161,7 +161,7 @@ function typedBytes(t: TensorProto, dtype: DType | undefined): Uint8Array {
   if (dtype === 'int64') return bytesOf({ dtype, shape, data: BigInt64Array.from(numbers as bigint[]) });
   if (dtype === 'uint64') return bytesOf({ dtype, shape, data: BigUint64Array.from(numbers as bigint[]) });
   const stored: DType = dtype === 'float16' || dtype === 'bfloat16' ? 'uint16' : dtype;
-  return bytesOf(fromFloat64(stored, shape, Float64Array.from(numbers, Number)) as Tensor);
+  return bytesOf(fromFloat64(stored, shape, Float64Array.from(numbers, Number)));
 }
 
 function complaint({ dtype, shape, data }: OnnxInitializer): string | undefined {

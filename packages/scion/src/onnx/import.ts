@@ -2,7 +2,7 @@
 import type { Graph, Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
 import { type Issue, ScionError, inputError } from '../util/errors.js';
-import { type Tensor, arrayOver, numel, sameShape, toFloat32 } from '../util/tensor.js';
+import { type Tensor, arrayOver, numel, sameShape, toFloat32, toFloat64 } from '../util/tensor.js';
 import { Call } from './convert/call.js';
 import { converterOf, opsets, refusal } from './convert/index.js';
 import { matmul } from './convert/matrix.js';
@@ -18,9 +18,9 @@ export interface LinearCall {
   /** [..., inFeatures] */
   readonly x: Value;
   /** W [outFeatures, inFeatures], as PyTorch has it; added to the program only where it is asked for. */
-  weight(): Value;
+  readonly weight: () => Value;
   /** What the file computes, `x Wᵀ` [..., outFeatures]; the layer's bias is added afterwards. */
-  product(): Value;
+  readonly product: () => Value;
 }
 
 /** Gives what stands for `x Wᵀ`; undefined leaves the layer as it is. */
@@ -72,9 +72,14 @@ export class ImportedModel {
     this.linears = new Map([...this.linearOf.values()].map((linear) => [linear.path, linear]));
   }
 
-  /** A constant of the file that has this name, in memory or as a range of a file. */
-  constant(name: string): OnnxInitializer | undefined {
-    return this.constants.get(name);
+  /** The first constant of one element whose name matches. */
+  scalar(name: RegExp): number | undefined {
+    for (const { name: own, dtype, data, shape } of this.constants.values()) {
+      if (dtype && numel(shape) === 1 && !('location' in data) && name.test(own)) {
+        return toFloat64({ dtype, shape, data: arrayOver(dtype, data) })[0];
+      }
+    }
+    return undefined;
   }
 
   /**
@@ -121,7 +126,7 @@ export class ImportedModel {
       return Array.isArray(result) ? (result as readonly Value[]) : [result as Value];
     } catch (error) {
       if (error instanceof ScionError) throw error;
-      const why = (error as Error).message.replace(/^defect in Scion: /, '');
+      const why = (error as Error).message.replaceAll('defect in Scion: ', '');
       throw inputError(this.places.path, `${labelOf(node)} (${node.op}): ${why}; this model cannot be read`,
         { cause: error });
     }

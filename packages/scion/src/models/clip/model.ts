@@ -5,6 +5,7 @@ import { Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { inputError } from '../../util/errors.js';
+import type { OnnxTowers } from '../onnx/model.js';
 import { type TensorSource, fromCheckpoint } from '../weights.js';
 import { type ClipConfig, isResNet, parseClipConfig } from './config.js';
 import { fromOpenAi, isOpenAi } from './openai.js';
@@ -91,6 +92,8 @@ export interface Checkpoint {
   readonly path: string;
   readonly config?: unknown;
   readonly tensors: TensorSource;
+  /** Its towers, where it is given as graphs. */
+  readonly onnx?: OnnxTowers;
 }
 
 /**

@@ -13,7 +13,7 @@ const standard: Readonly<Record<string, Converter>> = {
   ...elementwise, ...shape, ...matrix, ...normalization, ...quantized, Resize: resize, Upsample: resize,
 };
 
-const domains: Readonly<Record<string, Readonly<Record<string, Converter>>>> = {
+export const domains: Readonly<Record<string, Readonly<Record<string, Converter>>>> = {
   '': standard,
   'com.microsoft': {
     ...contribElementwise, ...contribMatrix, ...contribNormalization, ...contribQuantized, ...contribAttention,
@@ -28,9 +28,9 @@ export function converterOf({ op, domain }: OnnxNode): Converter | undefined {
   return Object.hasOwn(table, op) ? table[op] : undefined;
 }
 
-const controlFlow = 'chooses or repeats a part of the graph while it runs, which a compiled step cannot; '
+const controlFlow = 'which chooses or repeats a part of the graph while it runs, which a compiled step cannot; '
   + 'export the model with fixed shapes, or without the branch';
-const recurrent = 'is recurrent: Scion reads no such layers; take another model';
+const recurrent = 'which is recurrent; Scion reads no such layers; take another model';
 
 /** Why a well-known op is not taken. */
 const reasons: Readonly<Record<string, string>> = {
@@ -39,6 +39,6 @@ const reasons: Readonly<Record<string, string>> = {
 
 export function refusal({ op, domain }: OnnxNode): string {
   if (domain !== '') return `is ${domain}::${op}, an op that Scion does not read; export the model without it`;
-  return `is ${/^[AEIOLR]/.test(op) ? 'an' : 'a'} ${op}, ${reasons[op]
-    ? `which ${reasons[op]}` : 'an op that Scion does not read; export the model without it'}`;
+  const why = Object.hasOwn(reasons, op) ? reasons[op] : 'an op that Scion does not read; export the model without it';
+  return `is ${/^([AEIO]|LSTM|RNN)/.test(op) ? 'an' : 'a'} ${op}, ${why}`;
 }

@@ -135,5 +135,4 @@ export const normalization: Readonly<Record<string, Converter>> = {
 export const contribNormalization: Readonly<Record<string, Converter>> = {
   SkipLayerNormalization: skipLayerNormalization(false),
   SkipSimplifiedLayerNormalization: skipLayerNormalization(true),
-  SimplifiedLayerNormalization: rms,
 };

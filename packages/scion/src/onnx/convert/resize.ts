@@ -47,8 +47,7 @@ function weights(call: Call, from: number, to: number, at: (x: number) => number
     let total = 0;
     for (let i = Math.ceil(centre - radius); i <= Math.floor(centre + radius); i++) {
       const w = kernel((i - centre) * stretch);
-      const beyond = i < 0 || i >= from;
-      if (beyond && (outside || stretch < 1)) continue;
+      if (outside && (i < 0 || i >= from)) continue;
       matrix[x * from + Math.max(0, Math.min(from - 1, i))]! += w;
       total += w;
     }
