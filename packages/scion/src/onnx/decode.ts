@@ -1,7 +1,7 @@
 /** Reads the bytes of an ONNX model into a plain summary, with every length checked against what is there. */
 import { fromBinary } from '@bufbuild/protobuf';
 import { type Issue, ScionError, inputError } from '../util/errors.js';
-import { type DType, type Tensor, byteSize, bytesOf, fromFloat64, numel } from '../util/tensor.js';
+import { type DType, byteSize, bytesOf, fromFloat64, numel } from '../util/tensor.js';
 import { dtypeOf } from './dtypes.js';
 import {
   type AttributeProto, AttributeProto_AttributeType as Kind, type ModelProto, ModelProtoSchema, type NodeProto,

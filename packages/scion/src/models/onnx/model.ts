@@ -1,5 +1,5 @@
 /** A dual encoder whose towers are imported ONNX graphs, as transformers.js lays them out. */
-import type { Graph, Value } from '../../ir/graph.js';
+import { Graph, type Value } from '../../ir/graph.js';
 import type { OnnxValue } from '../../onnx/decode.js';
 import type { BuildOptions, ImportedModel } from '../../onnx/import.js';
 import * as f from '../../nn/functional.js';
@@ -39,8 +39,8 @@ export class OnnxEncoder {
 
   /**
    * @param path the model, for messages
-   * @throws ScionError of kind `input`: inputs or outputs that are not those of an image and a text tower, or sizes that
-   *   neither the graphs nor config.json say
+   * @throws ScionError of kind `input`: inputs or outputs that are not those of an image and a text tower, sizes that
+   *   neither the graphs nor config.json say, or ops that are not read
    */
   constructor(private readonly path: string, config: unknown, private readonly towers: Required<OnnxTowers>) {
     const { image, text } = towers;
@@ -58,6 +58,9 @@ export class OnnxEncoder {
     this.imageSize = this.size('image_size', [sizes[0], given.vision_config?.image_size, given.image_size, usual?.imageSize]);
     this.textLength = this.size('max_position_embeddings', [text.inputs.get('input_ids')!.shape[1],
       given.text_config?.max_position_embeddings, given.max_position_embeddings, usual?.textLength]);
+    // built once to see that nothing is in the way, before anything long starts
+    this.imageFeatures(new Graph().input('images', 'float32', [2, 3, this.imageSize, this.imageSize]));
+    this.textFeatures(new Graph().input('ids', 'int64', [2, this.textLength]));
   }
 
   /** images [B, 3, size, size] → [B, d] */

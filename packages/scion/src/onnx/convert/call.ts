@@ -15,7 +15,7 @@ export class Refusal extends Error {}
 export type Converter = (call: Call) => Value | readonly Value[];
 
 /** Constants that are made while converting have at most this many elements: shapes come from files. */
-const mostElements = 2 ** 26;
+const mostElements = 2 ** 24;
 const known = new WeakMap<Value, RefTensor | 'unknown'>();
 
 export class Call {
