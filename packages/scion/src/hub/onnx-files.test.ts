@@ -127,6 +127,7 @@ describe('constants in other files', () => {
     await expect(readOnnxModel(await write(external('w.bin', '4')))).rejects.toThrow(
       /m\.onnx: needs 20 bytes of "w\.bin", which has 16: cut short; get it again/);
     await expect(readOnnxModel(await write(external('none.bin')))).rejects.toMatchObject({ kind: 'io' });
+    await expect(readOnnxModel(await write(external('', '1000000')))).rejects.toThrow(/needs 1000016 bytes of "m\.onnx"/);
   });
 });
 

@@ -2,10 +2,11 @@
 import { existsSync } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, sep } from 'node:path';
-import { readBytes, systemError } from '../formats/files.js';
+import { readAt, systemError, withFile } from '../formats/files.js';
 import { brief } from '../formats/json.js';
 import { type OnnxRange, type OnnxSummary, decodeModel } from '../onnx/decode.js';
 import { ImportedModel } from '../onnx/import.js';
+import { skeletonOf } from '../onnx/skeleton.js';
 import { type Issue, ScionError, inputError } from '../util/errors.js';
 
 /** The graphs of a model, and every file that they are made of. */
@@ -17,11 +18,6 @@ export interface OnnxFiles {
   readonly files: readonly string[];
 }
 
-/** Constants of more bytes stay in their file. */
-const inPlaceAbove = 1024;
-/** What a protobuf message can hold; larger models have their weights in files beside. */
-const largest = 2 ** 31;
-
 /**
  * Reads one .onnx file; its larger constants stay on the disk, in it or in files beside it.
  * @throws ScionError: `input` for a damaged or hostile file, or one that needs what Scion does not read; `io` where the
@@ -32,43 +28,47 @@ export async function readOnnxModel(path: string): Promise<ImportedModel> {
 }
 
 async function read(path: string): Promise<{ model: ImportedModel; files: readonly string[] }> {
-  const summary = decodeModel(await readBytes(path, largest), path, { inPlaceAbove });
+  const bytes = await withFile(path, (file, size) =>
+    skeletonOf((offset, length) => readAt(file, offset, length, path), size, path));
+  const summary = decodeModel(bytes, path);
   const file = await resolved(path);
-  const external = await externalFiles(path, summary);
+  const external = await externalFiles(path, file, summary);
   return { model: new ImportedModel(summary, { path, file, external }), files: [file, ...external.values()] };
 }
 
 const resolved = async (path: string): Promise<string> =>
   (await realpath(path).catch((cause: unknown) => { throw systemError(path, 'read it', cause); })).replaceAll(sep, '/');
 
-/** Every file beside the model that holds constants, by its location; none lies elsewhere. */
-async function externalFiles(path: string, summary: OnnxSummary): Promise<Map<string, string>> {
+/** Every file beside the model that holds constants, by its location; none lies elsewhere, and none is too short. */
+async function externalFiles(path: string, own: string, summary: OnnxSummary): Promise<Map<string, string>> {
   const ranges = new Map<string, OnnxRange[]>();
   const constants = [...summary.initializers, ...summary.nodes.flatMap((n) => Object.values(n.attributes))];
   for (const c of constants) {
     if (typeof c !== 'object' || !('data' in c) || !('location' in c.data)) continue;
-    if (c.data.location !== '') ranges.set(c.data.location, [...(ranges.get(c.data.location) ?? []), c.data]);
+    const known = ranges.get(c.data.location);
+    if (known) known.push(c.data);
+    else ranges.set(c.data.location, [c.data]);
   }
   const folder = await resolved(dirname(path));
   const found = new Map<string, string>();
   const issues: Issue[] = [];
   for (const [location, needed] of ranges) {
-    const parts = location.split('/');
+    const parts = location === '' ? [basename(own)] : location.split('/');
     if (isAbsolute(location) || /[\\:\0]/.test(location) || parts.includes('..') || parts.includes('')) {
       issues.push({ path, message: `has constants in ${brief(location)}, expected a file beside it; refused` });
       continue;
     }
-    const file = await resolved(join(folder, location));
-    if (!homes(folder).some((home) => file.startsWith(`${home}/`))) {
+    const file = location === '' ? own : await resolved(join(folder, location));
+    if (location !== '' && !homes(folder).some((home) => file.startsWith(`${home}/`))) {
       issues.push({ path, message: `has constants in ${brief(location)}, a link out of its folder; refused, copy the file there` });
       continue;
     }
     const { size } = await stat(file);
-    const end = Math.max(...needed.map((r) => r.offset + r.byteLength));
+    const end = needed.reduce((most, r) => Math.max(most, r.offset + r.byteLength), 0);
     if (end > size) {
-      issues.push({ path, message: `needs ${end} bytes of ${brief(location)}, which has ${size}: cut short; get it again` });
+      issues.push({ path, message: `needs ${end} bytes of ${brief(location || basename(path))}, which has ${size}: cut short; get it again` });
     }
-    found.set(location, file);
+    if (location !== '') found.set(location, file);
   }
   if (issues.length > 0) throw new ScionError('input', issues);
   return found;

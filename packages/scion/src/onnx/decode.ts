@@ -47,19 +47,11 @@ export interface OnnxSummary {
   initializers: readonly OnnxInitializer[];
 }
 
-export interface DecodeOptions {
-  /**
-   * Constants of more bytes are given as ranges of the model's own file, so that the bytes need not be kept. All are
-   * given as bytes where absent.
-   */
-  inPlaceAbove?: number;
-}
-
 /**
  * @param path the file, for messages
  * @throws ScionError of kind `input`: bytes that are no ONNX model, or every constant whose shape and bytes disagree
  */
-export function decodeModel(bytes: Uint8Array, path = 'the model', options: DecodeOptions = {}): OnnxSummary {
+export function decodeModel(bytes: Uint8Array, path = 'the model'): OnnxSummary {
   let model: ModelProto;
   try {
     model = fromBinary(ModelProtoSchema, bytes);
@@ -70,7 +62,7 @@ export function decodeModel(bytes: Uint8Array, path = 'the model', options: Deco
   if (!graph) throw inputError(path, 'is an ONNX model without a graph; export it again');
   const issues: Issue[] = [];
   const constant = (t: TensorProto, name = t.name): OnnxInitializer => {
-    const found = initializer(t, name, bytes, options);
+    const found = initializer(t, name);
     const fault = complaint(found);
     if (fault) issues.push({ path: `${path}: ${name || 'a constant'}`, message: `${fault}; export the model again` });
     return found;
@@ -121,7 +113,7 @@ function attribute({ type, i, f, s, ints, floats, strings }: AttributeProto): On
   }
 }
 
-function initializer(t: TensorProto, name: string, file: Uint8Array, options: DecodeOptions): OnnxInitializer {
+function initializer(t: TensorProto, name: string): OnnxInitializer {
   const dtype = dtypeOf(t.dataType);
   const shape = t.dims.map(Number);
   if (t.dataLocation === TensorProto_DataLocation.EXTERNAL) {
@@ -136,15 +128,7 @@ function initializer(t: TensorProto, name: string, file: Uint8Array, options: De
       },
     };
   }
-  const { rawData: raw } = t;
-  // a view of the file's bytes, so that its place in the file is known
-  const inPlace = options.inPlaceAbove !== undefined && raw.length > options.inPlaceAbove && raw.buffer === file.buffer;
-  return {
-    name, dtype, shape,
-    data: inPlace
-      ? { location: '', offset: raw.byteOffset - file.byteOffset, byteLength: raw.length }
-      : raw.length > 0 ? new Uint8Array(raw) : typedBytes(t, dtype),
-  };
+  return { name, dtype, shape, data: t.rawData.length > 0 ? new Uint8Array(t.rawData) : typedBytes(t, dtype) };
 }
 
 /** What is not in `raw_data` is in the field of its type; float16 as its bits, in `int32_data`. */
