@@ -274,6 +274,11 @@ describe('what cannot be built is refused by name', () => {
     expect(() => build(model, feeds, outputs)).toThrow(message);
   });
 
+  test('a graph for one picture at a time says how to export it', () => {
+    const model = onnxModel({ opset: 18, inputs: { x: { dtype: 'float32', shape: [1, 3] } }, nodes: [{ op: 'Relu', inputs: ['x'] }] });
+    expect(() => build(model)).toThrow(/takes "x" as float32\[1, 3\], not float32\[2, 3\]; export it with a symbolic batch axis/);
+  });
+
   test('axes of one name have one size', () => {
     const model = onnxModel({ opset: 18, inputs: { ...x, z: x.x }, nodes: [{ op: 'Add', inputs: ['x', 'z'] }] });
     expect(() => build(model, { ...feed(2, 3), z: feed(4, 3)['x']! })).toThrow(/takes "z" as .*\(batch 2\), not float32\[4, 3\]/);

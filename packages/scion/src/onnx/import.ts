@@ -195,9 +195,10 @@ export class ImportedModel {
       return known === size;
     });
     if (!fits || !type.dtype || value.dtype !== computed(type.dtype)) {
+      const fixedBatch = typeof type.shape[0] === 'number' && type.shape[0] !== value.shape[0];
       const named = [...sizes].filter(([axis]) => type.shape.includes(axis)).map(([axis, size]) => `${axis} ${size}`);
       throw inputError(this.places.path, `takes "${type.name}" as ${declared}${named.length > 0 ? ` (${named.join(', ')})` : ''}`
-        + `, not ${value.dtype}[${value.shape.join(', ')}]`);
+        + `, not ${value.dtype}[${value.shape.join(', ')}]${fixedBatch ? '; export it with a symbolic batch axis' : ''}`);
     }
     return value;
   }

@@ -4,6 +4,7 @@ import * as b from '../../ops/build.js';
 import { isFloat } from '../../ops/elementwise.js';
 import { computed } from '../dtypes.js';
 import { type Call, type Converter, valueOf } from './call.js';
+import { fusedAdd, fusedDiv, fusedMul } from './fuse.js';
 
 const unary = (f: (x: Value) => Value): Converter => (call) => f(call.input(0));
 const binary = (f: (x: Value, y: Value) => Value): Converter => (call) => f(call.input(0), call.input(1));
@@ -83,7 +84,10 @@ export const elementwise: Readonly<Record<string, Converter>> = {
   Round: unary(b.round),
   Identity: unary((x) => x),
   Ceil: unary((x) => b.neg(b.floor(b.neg(x)))),
-  Add: binary(b.add), Sub: binary(b.sub), Mul: binary(b.mul), Div: binary(b.div),
+  Add: binary((x, y) => fusedAdd(x, y) ?? b.add(x, y)),
+  Sub: binary(b.sub),
+  Mul: binary((x, y) => fusedMul(x, y) ?? b.mul(x, y)),
+  Div: binary((x, y) => fusedDiv(x, y) ?? b.div(x, y)),
   And: binary(b.and), Or: binary(b.or), Equal: binary(b.equal), Greater: binary(b.greater), Less: binary(b.less),
   GreaterOrEqual: binary(b.greaterOrEqual), LessOrEqual: binary(b.lessOrEqual),
   Xor: binary((x, y) => b.not(b.equal(x, y))),
