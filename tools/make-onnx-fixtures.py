@@ -8,14 +8,13 @@ The CLIP is the one in fixtures/clip/pictures/model. fixtures/onnx/README.md des
 import json
 import logging
 import shutil
-import tempfile
 import warnings
 from pathlib import Path
 
 import onnx
 import torch
-from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -153,6 +152,13 @@ def half(source, target):
     onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
 
 
+def four_bits(source, target):
+    """Matrices in blocks of 4-bit numbers with zero points."""
+    quantizer = MatMulNBitsQuantizer(onnx.load(source), block_size=16, is_symmetric=False)
+    quantizer.process()
+    onnx.save(quantizer.model.model, target)
+
+
 def clip_files():
     clip = CLIPModel.from_pretrained(PICTURES).eval()
     generator = torch.Generator().manual_seed(1)
@@ -176,6 +182,7 @@ def clip_files():
         quantize_dynamic(source, folder / f"onnx/{name}_quantized.onnx", weight_type=QuantType.QInt8,
                          extra_options={"EnableSubgraph": True})
         half(source, folder / f"onnx/{name}_fp16.onnx")
+        four_bits(source, folder / f"onnx/{name}_q4.onnx")
 
     folder = OUT / "clip-dynamo"
     dynamo(vision, (pixels,), folder / "vision_model.onnx", ["pixel_values"], image_names, ({0: DYNAMIC},), external=True)

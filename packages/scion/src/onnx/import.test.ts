@@ -55,9 +55,12 @@ const files: {
   // half precision is computed in float32 here, and rounds after every node there
   { file: 'clip/onnx/vision_model_fp16.onnx', ...vision, paths: image, torch: 2e-3, runtime: 2e-3 },
   { file: 'clip/onnx/text_model_fp16.onnx', ...text, paths: words, torch: 2e-3, runtime: 5e-3 },
+  // blocks of 4 bits, unpacked to floats
+  { file: 'clip/onnx/vision_model_q4.onnx', ...vision, paths: image, torch: 0.3 },
+  { file: 'clip/onnx/text_model_q4.onnx', ...text, paths: words, torch: 0.6 },
   // whole numbers of 8 bits
-  { file: 'clip/onnx/vision_model_quantized.onnx', ...vision, paths: [], torch: 0.3 },
-  { file: 'clip/onnx/text_model_quantized.onnx', ...text, paths: [], torch: 0.3 },
+  { file: 'clip/onnx/vision_model_quantized.onnx', ...vision, paths: [], torch: 0.05 },
+  { file: 'clip/onnx/text_model_quantized.onnx', ...text, paths: [], torch: 0.1 },
   {
     file: 'clip-joint/model.onnx', inputs: ['pixel_values', 'input_ids', 'attention_mask'],
     outputs: { logits_per_image: 'logits_per_image' }, paths: [...image, ...words].map((path) => `clip.${path}`),
@@ -189,6 +192,21 @@ describe('low-rank terms in imported layers', () => {
       expect(seen.sort()).toEqual([...model.linears.keys()].sort());
       expectClose((await run(runtime, graph, feeds))['image_embeds'], clip['image_embeds'], 1e-5);
     });
+
+  test('of 4-bit weights: gradients pass, and the packed matrix itself is refused', async () => {
+    const results = await gradientsOf('clip/onnx/vision_model_q4.onnx');
+    for (const path of adapted) {
+      expect((results[`grad.${path}.lora_A`]!.data as Float32Array).some((v) => Math.abs(v) > 1e-4)).toBe(true);
+    }
+    // near those of the model that was quantised
+    const [actual, expected] = ['grad.mlp.fc1.lora_B', 'grad.mlp.fc1.lora_B'].map((name, i) =>
+      toFloat64((i === 0 ? results : clip)[name]!));
+    const cosine = (x: Float64Array, y: Float64Array): number => x.reduce((s, v, i) => s + v * y[i]!, 0);
+    expect(cosine(actual!, expected!) / Math.sqrt(cosine(actual!, actual!) * cosine(expected!, expected!))).toBeGreaterThan(0.8);
+    const model = await readOnnxModel(`${fixtures}clip/onnx/vision_model_q4.onnx`);
+    expect(() => programOf(model, { pixel_values: clip['pixel_values']! }, { replace: ({ weight }) => weight() }))
+      .toThrow(/has packed weights, which are not given as a matrix/);
+  });
 
   test('a replacement of another shape is refused', async () => {
     const model = await readOnnxModel(`${fixtures}clip/onnx/vision_model.onnx`);
