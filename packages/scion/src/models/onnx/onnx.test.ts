@@ -6,11 +6,12 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { readSafetensors } from '../../formats/safetensors-node.js';
 import { readCheckpoint } from '../../hub/checkpoint.js';
 import { Graph } from '../../ir/graph.js';
-import { onnxModel, run } from '../../onnx/testing/model.js';
+import { imported, onnxModel, run } from '../../onnx/testing/model.js';
 import { openBackbone } from '../../pipeline/backbone.js';
 import { nodeRuntime } from '../../runtime/node.js';
-import type { Tensor } from '../../util/tensor.js';
+import { type Tensor, float32, int64 } from '../../util/tensor.js';
 import { loadBackbone } from '../index.js';
+import { OnnxImage } from './model.js';
 
 const fixtures = fileURLToPath(new URL('../../../../../fixtures/onnx/', import.meta.url));
 const runtime = nodeRuntime();
@@ -56,6 +57,25 @@ describe('the towers of every fixture give the features of PyTorch', () => {
         expect(Math.abs(v - expected[i]![k]!), `${what}[${i}][${k}]`).toBeLessThanOrEqual(tolerance)));
     }
   });
+});
+
+test('without pooled rows the first token stands for the picture', async () => {
+  const model = imported(onnxModel({
+    opset: 18, inputs: { pixel_values: { dtype: 'float32', shape: ['b', 3, 2, 5] } }, outputs: ['last_hidden_state'],
+    nodes: [{ op: 'Flatten', inputs: ['pixel_values'], outputs: ['r'], attributes: { axis: 1 } },
+      { op: 'Reshape', inputs: ['r', 'shape'], outputs: ['last_hidden_state'] }],
+    constants: { shape: int64([3], [0, 6, 5]) },
+  }));
+  expect(() => new OnnxImage('m', {}, model)).toThrow(/takes "pixel_values" as float32\[b, 3, 2, 5\]/); // no square
+  const square = imported(onnxModel({
+    opset: 18, inputs: { pixel_values: { dtype: 'float32', shape: ['b', 3, 2, 2] } }, outputs: ['last_hidden_state'],
+    nodes: [{ op: 'Reshape', inputs: ['pixel_values', 'shape'], outputs: ['last_hidden_state'] }],
+    constants: { shape: int64([3], [0, 4, 3]) },
+  }));
+  const graph = new Graph();
+  graph.output('y', new OnnxImage('m', {}, square).imageFeatures(graph.input('x', 'float32', [2, 3, 2, 2])));
+  const x = float32([2, 3, 2, 2], Float32Array.from({ length: 24 }, (_, i) => i));
+  expect(rows((await run(runtime, graph, { x }))['y']!)).toEqual([[0, 1, 2], [12, 13, 14]]);
 });
 
 describe('what is missing is named with the fix', () => {
