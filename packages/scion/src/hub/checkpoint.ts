@@ -63,7 +63,8 @@ export async function readCheckpoint(path: string): Promise<CheckpointFiles> {
   }
   if (isFolder && !found) {
     const held = present.sort().slice(0, 20).map(brief).join(', ') || 'nothing';
-    throw inputError(path, `has none of ${names.join(', ')}, onnx/vision_model.onnx; it has: ${held}; get the model again`);
+    const searched = [...names, 'onnx/vision_model.onnx'].join(', ');
+    throw inputError(path, `has none of ${searched}; it has: ${held}; get the model again`);
   }
   const file = isFolder ? join(folder, found!) : path;
   const read = readerOf(file);

@@ -60,13 +60,15 @@ async function externalFiles(path: string, own: string, summary: OnnxSummary): P
     }
     const file = location === '' ? own : await resolved(join(folder, location));
     if (location !== '' && !homes(folder).some((home) => file.startsWith(`${home}/`))) {
-      issues.push({ path, message: `has constants in ${brief(location)}, a link out of its folder; refused, copy the file there` });
+      const message = `has constants in ${brief(location)}, a link out of its folder; refused, copy the file there`;
+      issues.push({ path, message });
       continue;
     }
     const { size } = await stat(file);
     const end = needed.reduce((most, r) => Math.max(most, r.offset + r.byteLength), 0);
     if (end > size) {
-      issues.push({ path, message: `needs ${end} bytes of ${brief(location || basename(path))}, which has ${size}: cut short; get it again` });
+      const name = brief(location || basename(path));
+      issues.push({ path, message: `needs ${end} bytes of ${name}, which has ${size}: cut short; get it again` });
     }
     if (location !== '') found.set(location, file);
   }
@@ -108,7 +110,8 @@ export async function readOnnxFiles(file: string): Promise<OnnxFiles> {
   const { model: image, files } = await read(file);
   if (image.inputs.has('input_ids')) return { image, text: image, files };
   const suffix = /^vision_model(.*)\.onnx$/.exec(basename(file))?.[1] ?? '';
-  const beside = [`text_model${suffix}.onnx`, 'text_model.onnx'].map((name) => join(dirname(file), name)).find(existsSync);
+  const names = [`text_model${suffix}.onnx`, 'text_model.onnx'];
+  const beside = names.map((name) => join(dirname(file), name)).find(existsSync);
   if (beside === undefined) return { image, files };
   const text = await read(beside);
   return { image, text: text.model, files: [...files, ...text.files] };

@@ -1,4 +1,7 @@
-/** The backbones, by the `model_type` of their config.json, or as ONNX graphs. Another one is a folder beside `clip` and a row here. */
+/**
+ * The backbones, by the `model_type` of their config.json, or as ONNX graphs. Another one is a folder beside `clip` and a
+ * row here.
+ */
 import type { Graph, Value } from '../ir/graph.js';
 import { inputError } from '../util/errors.js';
 import { type Checkpoint, loadClip } from './clip/model.js';

@@ -5,7 +5,6 @@ import { type Issue, ScionError, inputError } from '../util/errors.js';
 import { type Tensor, arrayOver, numel, sameShape, toFloat32, toFloat64 } from '../util/tensor.js';
 import { Call } from './convert/call.js';
 import { converterOf, opsets, refusal } from './convert/index.js';
-import { matmul } from './convert/matrix.js';
 import type { OnnxInitializer, OnnxNode, OnnxSummary, OnnxValue } from './decode.js';
 import { computed } from './dtypes.js';
 import { type ImportedLinear, findLinears } from './linears.js';
@@ -56,7 +55,7 @@ export class ImportedModel {
   private readonly linearOf: ReadonlyMap<OnnxNode, ImportedLinear>;
   private readonly bound = new WeakMap<Graph, Map<OnnxInitializer, Value>>();
 
-  /** @throws ScionError of kind `input`: an op set that is not read, or a graph that is none (a cycle, missing values) */
+  /** @throws ScionError of kind `input`: an op set that is not read, or no graph at all (a cycle, missing values) */
   constructor(private readonly summary: OnnxSummary, private readonly places: ImportPlaces) {
     this.constants = new Map(summary.initializers.map((t) => [t.name, t]));
     // older files list constants among the inputs, as values that may be overridden
@@ -137,9 +136,10 @@ export class ImportedModel {
     const { node } = call;
     const x = call.input(0);
     const bias = node.op === 'MatMul' ? undefined : call.optional(node.op === 'Gemm' ? 2 : 5);
-    const alone = new Call(call.graph, { ...node, inputs: node.inputs.slice(0, node.op === 'Gemm' ? 2 : 4) }, call.opset,
-      node.inputs.slice(0, node.op === 'Gemm' ? 2 : 4).map((_, i) => call.optional(i)), call.tensor);
-    const product = (): Value => (node.op === 'MatMul' ? matmul(x, call.input(1)) : (converterOf(node)!(alone) as Value));
+    const inputs = node.inputs.slice(0, node.op === 'Gemm' ? 2 : 4);
+    const operands = inputs.map((_, i) => call.optional(i));
+    const alone = new Call(call.graph, { ...node, inputs }, call.opset, operands, call.tensor);
+    const product = (): Value => converterOf(node)!(alone) as Value;
     const given = replace({
       linear, x, product,
       weight: () => {
@@ -151,7 +151,8 @@ export class ImportedModel {
     if (!given) return undefined;
     const shape = [...x.shape.slice(0, -1), linear.outFeatures];
     if (!sameShape(given.shape, shape)) {
-      throw new Error(`the replacement of ${linear.path} has shape [${given.shape.join(', ')}], expected [${shape.join(', ')}]`);
+      const [found, expected] = [given.shape.join(', '), shape.join(', ')];
+      throw new Error(`the replacement of ${linear.path} has shape [${found}], expected [${expected}]`);
     }
     const beta = node.op === 'Gemm' ? call.number('beta', 1) : 1;
     return bias ? b.add(given, beta === 1 ? bias : b.mul(bias, beta)) : given;
@@ -175,8 +176,8 @@ export class ImportedModel {
     const label = `${this.places.file}:${count}:${name}`;
     if ('location' in data) {
       const path = data.location === '' ? this.places.file : this.places.external.get(data.location)!;
-      const stored = graph.external(label, { dtype, shape }, { path, offset: data.offset, byteLength: data.byteLength });
-      return b.cast(stored, computed(dtype));
+      const { offset, byteLength } = data;
+      return b.cast(graph.external(label, { dtype, shape }, { path, offset, byteLength }), computed(dtype));
     }
     const tensor: Tensor = { dtype, shape, data: arrayOver(dtype, data) };
     const widened = computed(dtype) === dtype ? tensor : toFloat32(tensor);
@@ -197,8 +198,9 @@ export class ImportedModel {
     if (!fits || !type.dtype || value.dtype !== computed(type.dtype)) {
       const fixedBatch = typeof type.shape[0] === 'number' && type.shape[0] !== value.shape[0];
       const named = [...sizes].filter(([axis]) => type.shape.includes(axis)).map(([axis, size]) => `${axis} ${size}`);
-      throw inputError(this.places.path, `takes "${type.name}" as ${declared}${named.length > 0 ? ` (${named.join(', ')})` : ''}`
-        + `, not ${value.dtype}[${value.shape.join(', ')}]${fixedBatch ? '; export it with a symbolic batch axis' : ''}`);
+      const sized = named.length > 0 ? ` (${named.join(', ')})` : '';
+      throw inputError(this.places.path, `takes "${type.name}" as ${declared}${sized}, not ${value.dtype}`
+        + `[${value.shape.join(', ')}]${fixedBatch ? '; export it with a symbolic batch axis' : ''}`);
     }
     return value;
   }

@@ -4,7 +4,7 @@ import { modulePath, weightPath } from './module-path.js';
 
 /** A product `x Wᵀ` with a fixed matrix. */
 export interface ImportedLinear {
-  /** Path of the module: `vision_model.encoder.layers.0.self_attn.q_proj`; where the file names none, the node's name. */
+  /** Of the module, `vision_model.encoder.layers.0.self_attn.q_proj`; where the file names none, the node's name. */
   readonly path: string;
   readonly inFeatures: number;
   readonly outFeatures: number;
@@ -57,7 +57,8 @@ export function findLinears({ nodes, initializers }: OnnxSummary): ReadonlyMap<O
     const module = modulePath(node);
     const bias = biasOf(node, module, sizes.outFeatures, readers, stored);
     const names = [
-      module, weightPath(sizes.weight), module && `${module}.${node.name.split('/').at(-1)}`, node.name, node.outputs[0],
+      module, weightPath(sizes.weight), module && `${module}.${node.name.split('/').at(-1)}`, node.name,
+      node.outputs[0],
     ].filter((name): name is string => name !== undefined && name !== '');
     const free = names.find((name) => {
       const other = taken.get(name);
@@ -92,8 +93,8 @@ function sizesOf(node: OnnxNode, stored: (name: string) => Stored | undefined): 
   const plain = op === 'MatMul' || ((attributes['transA'] ?? 0) === 0 && (attributes['alpha'] ?? 1) === 1);
   if (!plain) return undefined;
   const [rows, columns] = shape as [number, number];
-  return op === 'Gemm' && attributes['transB'] === 1
-    ? { inFeatures: columns, outFeatures: rows, weight: name } : { inFeatures: rows, outFeatures: columns, weight: name };
+  const [inFeatures, outFeatures] = op === 'Gemm' && attributes['transB'] === 1 ? [columns, rows] : [rows, columns];
+  return { inFeatures, outFeatures, weight: name };
 }
 
 /** What is added behind the product: within the node, or by an Add of the same module. */

@@ -15,7 +15,9 @@ export function sortedNodes({ nodes, inputs, outputs, initializers }: OnnxSummar
   for (const node of nodes) {
     for (const name of node.outputs) {
       if (name === '') continue;
-      if (maker.has(name) || given.has(name)) throw inputError(path, `gives the value "${name}" twice; export it again`);
+      if (maker.has(name) || given.has(name)) {
+        throw inputError(path, `gives the value "${name}" twice; export it again`);
+      }
       maker.set(name, node);
     }
   }
@@ -47,8 +49,8 @@ export function sortedNodes({ nodes, inputs, outputs, initializers }: OnnxSummar
     }
   }
   const stuck = nodes.find((n) => waits.get(n)! > 0);
-  if (stuck) throw inputError(path, `${labelOf(stuck)} waits for its own result: the graph has a cycle; export it again`);
-  return order;
+  if (!stuck) return order;
+  throw inputError(path, `${labelOf(stuck)} waits for its own result: the graph has a cycle; export it again`);
 }
 
 /** The nodes that values depend on, in the order given. */

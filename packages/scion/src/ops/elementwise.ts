@@ -100,8 +100,8 @@ const shiftLimit = 2 ** 32;
 
 type Family = Extract<OpType,
   | 'Abs' | 'Cos' | 'Erf' | 'Exp' | 'Floor' | 'Identity' | 'Log' | 'Neg' | 'Not' | 'Reciprocal' | 'Relu' | 'Round'
-  | 'Sigmoid' | 'Sign' | 'Sin' | 'Softplus' | 'Sqrt' | 'Tanh' | 'Cast' | 'Clip' | 'Gelu' | 'HardSigmoid' | 'QuickGelu' | 'Add'
-  | 'Sub' | 'Mul' | 'Div' | 'Pow' | 'Max' | 'Min' | 'And' | 'Or' | 'Equal' | 'Greater' | 'GreaterOrEqual' | 'Less'
+  | 'Sigmoid' | 'Sign' | 'Sin' | 'Softplus' | 'Sqrt' | 'Tanh' | 'Cast' | 'Clip' | 'Gelu' | 'HardSigmoid' | 'QuickGelu'
+  | 'Add' | 'Sub' | 'Mul' | 'Div' | 'Pow' | 'Max' | 'Min' | 'And' | 'Or' | 'Equal' | 'Greater' | 'GreaterOrEqual' | 'Less'
   | 'LessOrEqual' | 'BitwiseXor' | 'BitShift' | 'Where'>;
 
 export const elementwise: { [T in Family]: OpDef<OpAttributes[T]> } = {

@@ -15,7 +15,9 @@ function centred(x: RefTensor, zero: RefTensor): RefTensor {
 }
 
 const bytes = (...types: readonly { dtype: string }[]): void => {
-  for (const { dtype } of types) assert(dtype === 'uint8' || dtype === 'int8', `an operand of ${dtype}, expected 8 bits`);
+  for (const { dtype } of types) {
+    assert(dtype === 'uint8' || dtype === 'int8', `an operand of ${dtype}, expected 8 bits`);
+  }
 };
 
 type Family = 'DynamicQuantizeLinear' | 'MatMulInteger' | 'ConvInteger';
@@ -31,7 +33,8 @@ export const quantized: { [T in Family]: OpDef<OpAttributes[T]> } = {
       const max = x!.data.reduce((a, c) => Math.max(a, c), 0);
       const scale = min === max ? 1 : (max - min) / 255;
       const zero = clamp(roundHalfEven(-min / scale));
-      return [x!.data.map((v) => clamp(roundHalfEven(v / scale) + zero)), Float64Array.of(scale), Float64Array.of(zero)];
+      const whole = x!.data.map((v) => clamp(roundHalfEven(v / scale) + zero));
+      return [whole, Float64Array.of(scale), Float64Array.of(zero)];
     },
     vjp: 'nondifferentiable',
   },

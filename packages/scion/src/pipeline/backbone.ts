@@ -22,8 +22,8 @@ export const openBackbone: OpenBackbone = async (model, { where, cache } = {}) =
   const encoder = loadBackbone(checkpoint);
   const settings = join(folder, 'preprocessor_config.json');
   if (checkpoint.onnx && !existsSync(settings)) {
-    throw inputError(settings, 'there is no such file, and an ONNX graph does not say how pictures are prepared; put the '
-      + 'preprocessor_config.json of the exported model beside it, or into the folder above');
+    throw inputError(settings, 'there is no such file, and an ONNX graph does not say how pictures are prepared; put '
+      + 'the preprocessor_config.json of the exported model beside it, or into the folder above');
   }
   const processor = existsSync(settings)
     ? await readImageProcessor(settings)

@@ -46,7 +46,9 @@ export class OnnxImage {
    * @throws ScionError of kind `input`: inputs or outputs that are not those of an image tower, a size that neither the
    *   graph nor config.json says, or ops that are not read
    */
-  constructor(protected readonly path: string, protected readonly config: Config, private readonly image: ImportedModel) {
+  constructor(
+    protected readonly path: string, protected readonly config: Config, private readonly image: ImportedModel,
+  ) {
     const { model_type: type, vision_config: vision, image_size: size } = config;
     this.usual = typeof type === 'string' && Object.hasOwn(known, type) ? known[type] : undefined;
     this.pixels = this.imageInput(image);
@@ -86,7 +88,8 @@ export class OnnxImage {
     const rows = [...outputs.values()].filter(({ shape }) => shape.length === 2);
     const found = named ?? (rows.length === 1 ? rows[0]!.name : outputs.has(states) ? states : undefined);
     if (found !== undefined) return found;
-    throw inputError(this.path, `gives no features of ${what} as ${names.join(' or ')}; its outputs are ${list(outputs)}`);
+    const wanted = names.join(' or ');
+    throw inputError(this.path, `gives no features of ${what} as ${wanted}; its outputs are ${list(outputs)}`);
   }
 
   /** The first of the candidates that is a size. */
@@ -108,7 +111,8 @@ export class OnnxEncoder extends OnnxImage {
     const { text } = towers;
     this.textOutput = this.output(text, ['text_embeds', 'pooler_output'], 'texts');
     if (text.inputs.has('attention_mask') && !this.usual) {
-      throw inputError(path, `takes "attention_mask", and is no ${Object.keys(known).join(' or ')} by the model_type of `
+      const types = Object.keys(known).join(' or ');
+      throw inputError(path, `takes "attention_mask", and is no ${types} by the model_type of `
         + 'config.json, whose text features do not depend on it; other text towers are not supported');
     }
     this.textLength = this.size('max_position_embeddings', [text.inputs.get('input_ids')?.shape[1],
@@ -141,7 +145,7 @@ export class OnnxEncoder extends OnnxImage {
 }
 
 const list = (values: ReadonlyMap<string, OnnxValue>): string =>
-  [...values.values()].map(({ name, dtype, shape }) => `"${name}" ${dtype ?? 'another type'}[${shape.join(', ')}]`).join(', ');
+  [...values.values()].map((v) => `"${v.name}" ${v.dtype ?? 'another type'}[${v.shape.join(', ')}]`).join(', ');
 
 /** @throws ScionError of kind `input` where there is no text tower, or the graphs are none of a dual encoder */
 export function loadOnnx(path: string, config: unknown, { image, text }: OnnxTowers): OnnxEncoder {

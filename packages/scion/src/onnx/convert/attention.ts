@@ -9,15 +9,17 @@ function heads(x: Value, count: number): Value {
   return b.transpose(b.reshape(x, [batch, length, count, width / count]), [0, 2, 1, 3]);
 }
 
-/** Scaled dot products over heads; `bias` is added to the scores [B, heads, S, L]. */
-function attend(q: Value, k: Value, v: Value, scale: number, bias: Value | undefined): Value {
-  const scores = b.fusedMatMul(q, k, { alpha: scale, transB: 1 });
+/** Scaled dot products over heads; `mask` and the sixth operand are added to the scores [B, heads, S, L]. */
+function attend(call: Call, q: Value, k: Value, v: Value, mask: Value | undefined): Value {
+  const more = call.optional(5);
+  const bias = mask && more ? b.add(mask, more) : mask ?? more;
+  const scores = b.fusedMatMul(q, k, { alpha: call.number('scale', 1 / Math.sqrt(q.shape[3]!)), transB: 1 });
   const mixed = b.transpose(b.matmul(b.softmax(bias ? b.add(scores, bias) : scores), v), [0, 2, 1, 3]);
   const [batch, length] = mixed.shape as [number, number];
   return b.reshape(mixed, [batch, length, -1]);
 }
 
-/** Which scores are hidden, as what is added to them: keys that the mask leaves out, and with `unidirectional` later ones. */
+/** What is added to the scores to hide some: keys that the mask leaves out, and with `unidirectional` later ones. */
 function hidden(call: Call, mask: Value | undefined, batch: number, queries: number, keys: number): Value | undefined {
   const far = call.number('mask_filter_value', -10000);
   let bias: Value | undefined;
@@ -47,11 +49,11 @@ const attention: Converter = (call) => {
   const sizes = call.ints('qkv_hidden_sizes') ?? [0, 1, 2].map(() => weight.shape[1]! / 3);
   const packed = b.matmul(x, weight);
   const bias = call.optional(2);
-  const [q, k, v] = b.split(bias ? b.add(packed, bias) : packed, sizes, 2).map((part) => heads(part, count)) as [Value, Value, Value];
+  const parts = b.split(bias ? b.add(packed, bias) : packed, sizes, 2);
+  const [q, k, v] = parts.map((part) => heads(part, count)) as [Value, Value, Value];
   const [batch, length] = x.shape as [number, number];
   const mask = hidden(call, call.optional(3), batch, length, length);
-  const more = call.optional(5);
-  return attend(q, k, v, call.number('scale', 1 / Math.sqrt(q.shape[3]!)), mask && more ? b.add(mask, more) : mask ?? more);
+  return attend(call, q, k, v, mask);
 };
 
 /** Queries, keys and values [B, S, width] that were projected before, with a common bias. */
@@ -59,14 +61,15 @@ const multiHeadAttention: Converter = (call) => {
   refuseCache(call, [6, 7]);
   const count = call.number('num_heads', 1);
   const parts = [0, 1, 2].map((i) => call.input(i));
-  if (parts.some((p) => p.shape.length !== 3)) return call.refuse('has packed or cached operands, which are not supported');
+  if (parts.some((p) => p.shape.length !== 3)) {
+    return call.refuse('has packed or cached operands, which are not supported');
+  }
   const bias = call.optional(3);
   const biases = bias && b.split(bias, parts.map((p) => p.shape[2]!), 0);
   const [q, k, v] = parts.map((p, i) => heads(biases ? b.add(p, biases[i]!) : p, count)) as [Value, Value, Value];
   const [batch, , queries] = q.shape as [number, number, number];
   const mask = hidden(call, call.optional(4), batch, queries, k.shape[2]!);
-  const more = call.optional(5);
-  return attend(q, k, v, call.number('scale', 1 / Math.sqrt(q.shape[3]!)), mask && more ? b.add(mask, more) : mask ?? more);
+  return attend(call, q, k, v, mask);
 };
 
 export const contribAttention: Readonly<Record<string, Converter>> = {

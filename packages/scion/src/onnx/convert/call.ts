@@ -128,7 +128,9 @@ export class Call {
   }
 
   bounded(shape: Shape): void {
-    if (!(numel(shape) <= mostElements)) this.refuse(`makes a constant of shape [${shape.join(', ')}], which is too large`);
+    if (!(numel(shape) <= mostElements)) {
+      this.refuse(`makes a constant of shape [${shape.join(', ')}], which is too large`);
+    }
   }
 
   /** A new shape by NumPy's rules. */

@@ -114,7 +114,8 @@ export const elementwise: Readonly<Record<string, Converter>> = {
     return b.add(positivePart(x), expm1(b.mul(x, 1 / alpha), alpha));
   },
   Selu: (call) => {
-    const [x, alpha, gamma] = [call.input(0), call.number('alpha', 1.6732632423543772), call.number('gamma', 1.0507009873554805)];
+    const x = call.input(0);
+    const [alpha, gamma] = [call.number('alpha', 1.6732632423543772), call.number('gamma', 1.0507009873554805)];
     return b.mul(bySign(x, x, expm1(x, alpha)), gamma);
   },
   LeakyRelu: (call) => {

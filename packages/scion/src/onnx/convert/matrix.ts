@@ -17,7 +17,8 @@ export function matmul(x: Value, y: Value): Value {
 const flag = (call: Call, name: string): 0 | 1 => (call.number(name, 0) === 1 ? 1 : 0);
 
 const gemm: Converter = (call) => b.gemm(call.input(0), call.input(1), call.optional(2), {
-  alpha: call.number('alpha', 1), beta: call.number('beta', 1), transA: flag(call, 'transA'), transB: flag(call, 'transB'),
+  alpha: call.number('alpha', 1), beta: call.number('beta', 1),
+  transA: flag(call, 'transA'), transB: flag(call, 'transB'),
 });
 
 const fusedMatMul: Converter = (call) => b.fusedMatMul(call.input(0), call.input(1), {
@@ -25,7 +26,8 @@ const fusedMatMul: Converter = (call) => b.fusedMatMul(call.input(0), call.input
   transBatchA: flag(call, 'transBatchA'), transBatchB: flag(call, 'transBatchB'),
 });
 
-interface Window { kernel: readonly number[]; strides: readonly number[]; pads: readonly number[]; dilations: readonly number[] }
+type Sizes = readonly number[];
+interface Window { kernel: Sizes; strides: Sizes; pads: Sizes; dilations: Sizes }
 
 /** The window of a convolution or a pooling, with padding that is given by a rule worked out. */
 function windowOf(call: Call, kernel: readonly number[], size: readonly number[]): Window {
@@ -47,10 +49,14 @@ const raisedWindow = ({ kernel, strides, pads, dilations }: Window): Window => (
 });
 
 /** Calls `f` with two place axes, whatever the input has. */
-function planar(call: Call, kernel: readonly number[], f: (x: Value, window: Window, lift: (v: Value) => Value) => Value): Value {
+function planar(
+  call: Call, kernel: Sizes, f: (x: Value, window: Window, lift: (v: Value) => Value) => Value,
+): Value {
   const x = call.input(0);
   const rank = x.shape.length - 2;
-  if (kernel.length !== rank) return call.refuse(`has a kernel of ${kernel.length} axes for an input of rank ${x.shape.length}`);
+  if (kernel.length !== rank) {
+    return call.refuse(`has a kernel of ${kernel.length} axes for an input of rank ${x.shape.length}`);
+  }
   const window = windowOf(call, kernel, x.shape.slice(2));
   if (rank === 2) return f(x, window, (v) => v);
   if (rank === 1) return lowered(f(raised(x), raisedWindow(window), raised));
@@ -70,7 +76,8 @@ const convTranspose: Converter = (call) => {
   return planar(call, w.shape.slice(2), (x, { strides, pads, dilations }, lift) => {
     const extra = call.ints('output_padding') ?? [0, 0];
     const output_padding = extra.length === 1 ? [0, extra[0]!] : extra;
-    return b.convTranspose(x, lift(w), call.optional(2), { strides, pads, dilations, group: call.number('group', 1), output_padding });
+    const group = call.number('group', 1);
+    return b.convTranspose(x, lift(w), call.optional(2), { strides, pads, dilations, group, output_padding });
   });
 };
 

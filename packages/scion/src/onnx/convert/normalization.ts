@@ -4,7 +4,7 @@ import * as b from '../../ops/build.js';
 import { numel } from '../../util/tensor.js';
 import { type Call, type Converter } from './call.js';
 
-/** Up to version 12 the axes from `axis` on (1 where absent) are one; from 13 on it is one axis, the last where absent. */
+/** Up to version 12 the axes from `axis` on (absent: 1) are taken as one; from 13 on it is one axis (absent: the last). */
 const softmax = (f: (x: Value, axis: number) => Value): Converter => (call) => {
   const x = call.input(0);
   if (call.opset >= 13) return f(x, call.axis(-1));
@@ -67,8 +67,8 @@ const groupNormalization: Converter = (call) => {
 const batchNormalization: Converter = (call) => {
   call.only('training_mode', 0);
   call.only('spatial', 1);
-  const [x, scale, bias, mean, variance] = [0, 1, 2, 3, 4].map((i) => call.input(i)) as [Value, Value, Value, Value, Value];
-  return b.batchNormalization(x, scale, bias, mean, variance, epsilonOf(call));
+  const [scale, bias, mean, variance] = [1, 2, 3, 4].map((i) => call.input(i)) as [Value, Value, Value, Value];
+  return b.batchNormalization(call.input(0), scale, bias, mean, variance, epsilonOf(call));
 };
 
 /** Every channel by itself. */
@@ -98,7 +98,9 @@ const reduce = (f: Reduce): Converter => (call) => {
 /** Of a fixed list alone, as in arithmetic on shapes. */
 const product: Converter = (call) => {
   const fixed = call.known(0, 'a product');
-  if (fixed.shape.length > 1) return call.refuse(`multiplies along axes of [${fixed.shape.join(', ')}]; supported is a list`);
+  if (fixed.shape.length > 1) {
+    return call.refuse(`multiplies along axes of [${fixed.shape.join(', ')}]; supported is a list`);
+  }
   const keep = call.number('keepdims', 1) === 1;
   return call.constant(fixed.dtype, keep ? fixed.shape.map(() => 1) : [], [fixed.data.reduce((p, v) => p * v, 1)]);
 };

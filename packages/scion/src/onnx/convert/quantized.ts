@@ -7,8 +7,11 @@ import type { Call, Converter } from './call.js';
 function along(call: Call, v: Value, x: Value): Value {
   if (v.shape.length === 0 || (v.shape.length === 1 && v.shape[0] === 1)) return b.reshape(v, []);
   const axis = call.axis(1, x);
-  if (v.shape.length === 1 && v.shape[0] === x.shape[axis]) return b.reshape(v, x.shape.map((d, i) => (i === axis ? d : 1)));
-  return call.refuse(`has scales of shape [${v.shape.join(', ')}] for [${x.shape.join(', ')}]; supported is one per tensor or axis`);
+  if (v.shape.length === 1 && v.shape[0] === x.shape[axis]) {
+    return b.reshape(v, x.shape.map((d, i) => (i === axis ? d : 1)));
+  }
+  const [given, whole] = [v.shape.join(', '), x.shape.join(', ')];
+  return call.refuse(`has scales of shape [${given}] for [${whole}]; supported is one per tensor or axis`);
 }
 
 /** `(x - zero point) · scale` */
@@ -71,7 +74,8 @@ const matMulNBits: Converter = (call) => {
     const bytes = b.cast(v, 'float32');
     const high = b.floor(b.mul(bytes, 1 / 16));
     const low = b.sub(bytes, b.mul(high, 16));
-    const pairs = b.reshape(b.concat([low, high].map((p) => b.reshape(p, [...p.shape, 1])), v.shape.length), [outputs, -1]);
+    const halves = [low, high].map((p) => b.reshape(p, [...p.shape, 1]));
+    const pairs = b.reshape(b.concat(halves, v.shape.length), [outputs, -1]);
     return call.reshape(b.slice(pairs, 1, 0, count), shape);
   };
   const given = call.optional(3);

@@ -19,7 +19,8 @@ const constant: Converter = (call) => {
   if (Array.isArray(fs)) return call.constant('float32', [fs.length], fs as number[]);
   if (typeof i === 'number') return call.int64([], [i]);
   if (Array.isArray(is)) return call.int64([is.length], is as number[]);
-  return call.refuse(`holds ${Object.keys(call.node.attributes).join(', ') || 'nothing'}, expected a tensor or numbers`);
+  const held = Object.keys(call.node.attributes).join(', ') || 'nothing';
+  return call.refuse(`holds ${held}, expected a tensor or numbers`);
 };
 
 const constantOfShape: Converter = (call) => {
@@ -46,7 +47,8 @@ const reshape: Converter = (call) => {
   const x = call.input(0);
   const given = call.opset < 5 ? call.ints('shape') ?? [] : call.list(1, 'its shape');
   const keep = call.number('allowzero', 0) === 0;
-  return call.reshape(x, given.map((d, i) => (d === 0 && keep ? x.shape[i] ?? call.refuse('keeps a missing axis') : d)));
+  const kept = (i: number): number => x.shape[i] ?? call.refuse('keeps a missing axis');
+  return call.reshape(x, given.map((d, i) => (d === 0 && keep ? kept(i) : d)));
 };
 
 const flatten: Converter = (call) => {
@@ -59,7 +61,8 @@ const flatten: Converter = (call) => {
 /** Axes are an attribute up to version 12 and an input from 13 on. */
 const squeeze: Converter = (call) => {
   const x = call.input(0);
-  const axes = call.numbers(1, 'axes')?.map((a) => call.axisOf(a, x)) ?? x.shape.flatMap((d, i) => (d === 1 ? [i] : []));
+  const single = x.shape.flatMap((d, i) => (d === 1 ? [i] : []));
+  const axes = call.numbers(1, 'axes')?.map((a) => call.axisOf(a, x)) ?? single;
   return call.reshape(x, x.shape.filter((_, i) => !axes.includes(i)));
 };
 
@@ -167,7 +170,8 @@ const tile: Converter = (call) => {
   const x = call.input(0);
   const repeats = call.list(1, 'its repeats');
   const apart = b.reshape(x, x.shape.flatMap((d) => [1, d]));
-  return b.reshape(b.expand(apart, x.shape.flatMap((d, i) => [repeats[i]!, d])), x.shape.map((d, i) => d * repeats[i]!));
+  const repeated = b.expand(apart, x.shape.flatMap((d, i) => [repeats[i]!, d]));
+  return b.reshape(repeated, x.shape.map((d, i) => d * repeats[i]!));
 };
 
 const scatter: Converter = (call) => {
@@ -270,8 +274,8 @@ const argExtremum = (sign: 1 | -1): Converter => (call) => {
 };
 
 export const shape: Readonly<Record<string, Converter>> = {
-  Constant: constant, ConstantOfShape: constantOfShape, Shape: shapeOf, Range: range, Reshape: reshape, Flatten: flatten,
-  Squeeze: squeeze, Unsqueeze: unsqueeze, Transpose: transpose, Concat: concat, Split: split, Slice: slice, Pad: pad,
+  Constant: constant, ConstantOfShape: constantOfShape, Shape: shapeOf, Range: range, Reshape: reshape,
+  Flatten: flatten, Squeeze: squeeze, Unsqueeze: unsqueeze, Transpose: transpose, Concat: concat, Split: split, Slice: slice, Pad: pad,
   Expand: expand, Tile: tile, ScatterElements: scatter, Scatter: scatter, ScatterND: scatterND, GatherND: gatherND,
   Trilu: trilu, CumSum: cumSum, OneHot: oneHot, NonZero: nonZero, DepthToSpace: depthToSpace,
   SpaceToDepth: spaceToDepth, TopK: topK, ArgMax: argExtremum(1), ArgMin: argExtremum(-1),

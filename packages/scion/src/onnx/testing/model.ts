@@ -26,10 +26,12 @@ export interface NodeSpec {
   attributes?: Readonly<Record<string, Attribute>>;
 }
 
+interface Declared { dtype: Tensor['dtype']; shape: readonly (number | string)[] }
+
 export interface ModelSpec {
   opset: number;
   /** Inputs of the graph, which have a shape; a name stands for a symbolic axis. */
-  inputs: Readonly<Record<string, { dtype: Tensor['dtype']; shape: readonly (number | string)[] }>>;
+  inputs: Readonly<Record<string, Declared>>;
   constants?: Readonly<Record<string, Tensor>>;
   nodes: readonly NodeSpec[];
   /** All outputs of the last node where absent. */
@@ -37,7 +39,8 @@ export interface ModelSpec {
 }
 
 export function tensorProto(name: string, t: Tensor): TensorProto {
-  return create(TensorProtoSchema, { name, dataType: onnxTypes[t.dtype], dims: t.shape.map(BigInt), rawData: bytesOf(t) });
+  const dims = t.shape.map(BigInt);
+  return create(TensorProtoSchema, { name, dataType: onnxTypes[t.dtype], dims, rawData: bytesOf(t) });
 }
 
 function attributeProto(name: string, value: Attribute): AttributeProto {
@@ -50,7 +53,7 @@ function attributeProto(name: string, value: Attribute): AttributeProto {
   return of({ type: Kind.INTS, ints: value.map(BigInt) });
 }
 
-function valueInfo(name: string, type?: { dtype: Tensor['dtype']; shape: readonly (number | string)[] }): ValueInfoProto {
+function valueInfo(name: string, type?: Declared): ValueInfoProto {
   if (!type) return create(ValueInfoProtoSchema, { name });
   const dim = type.shape.map((d) => ({ value: typeof d === 'number'
     ? { case: 'dimValue' as const, value: BigInt(d) } : { case: 'dimParam' as const, value: d } }));
@@ -73,7 +76,7 @@ export function onnxModel({ opset, inputs, constants = {}, nodes, outputs }: Mod
       name: 'test',
       node: nodes.map(nodeProto),
       input: Object.entries(inputs).map(([name, type]) => valueInfo(name, type)),
-      output: (outputs ?? (nodes.at(-1)!.outputs ?? ['y']).filter((name) => name !== '')).map((name) => valueInfo(name)),
+      output: (outputs ?? nodes.at(-1)!.outputs ?? ['y']).filter((name) => name !== '').map((name) => valueInfo(name)),
       initializer: Object.entries(constants).map(([name, t]) => tensorProto(name, t)),
     },
   }));
@@ -106,7 +109,9 @@ export async function run(runtime: Runtime, graph: Graph, feeds: Tensors): Promi
 
 /** ONNX Runtime's run of the original, a file or bytes. */
 export async function original(model: string | Uint8Array, feeds: Tensors): Promise<Tensors> {
-  const session = await (typeof model === 'string' ? ort.InferenceSession.create(model) : ort.InferenceSession.create(model));
+  const { InferenceSession } = ort;
+  const opened = typeof model === 'string' ? InferenceSession.create(model) : InferenceSession.create(model);
+  const session = await opened;
   try {
     const results = await session.run(Object.fromEntries(Object.entries(feeds).map(([name, { dtype, data, shape }]) =>
       [name, new ort.Tensor(dtype as 'float32', data as Float32Array, shape)])));
