@@ -115,6 +115,17 @@ describe('CLIP by both exporters of PyTorch', () => {
     expect(model.scalar(/logit_scale$/)).toBeCloseTo(2.6592, 4);
   });
 
+  test('two files with constants of the same names in one program', async () => {
+    const models = await Promise.all(['clip/onnx/vision_model.onnx', 'clip-dynamo/vision_model.onnx']
+      .map((name) => readOnnxModel(fixtures + name)));
+    const graph = new Graph();
+    const pixels = graph.input('pixel_values', 'float32', clip['pixel_values']!.shape);
+    models.forEach((model, i) =>
+      graph.output(`y${i}`, model.build(graph, { pixel_values: pixels }, { outputs: ['image_embeds'] })['image_embeds']!));
+    const results = await run(runtime, graph, { pixel_values: clip['pixel_values']! });
+    for (const name of ['y0', 'y1']) expectClose(results[name], clip['image_embeds'], 1e-5, name);
+  });
+
   test('weights stay in their files, in the model itself or beside it', async () => {
     for (const [name, expected] of [['clip/onnx/vision_model.onnx', 'vision_model.onnx'],
       ['clip-dynamo/vision_model.onnx', 'vision_model.onnx.data']] as const) {

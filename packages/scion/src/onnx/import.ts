@@ -11,6 +11,9 @@ import { type ImportedLinear, findLinears } from './linears.js';
 import { modulePath } from './module-path.js';
 import { labelOf, neededNodes, sortedNodes } from './order.js';
 
+/** How many constants of files a graph has, which number their names. */
+const labelled = new WeakMap<Graph, number>();
+
 /** A call of a linear layer, handed to whoever may put something else in its place. */
 export interface LinearCall {
   readonly linear: ImportedLinear;
@@ -163,17 +166,19 @@ export class ImportedModel {
     const bound = this.bound.get(graph) ?? new Map<OnnxInitializer, Value>();
     this.bound.set(graph, bound);
     let value = bound.get(constant);
-    if (!value) bound.set(constant, value = this.constantValue(graph, constant, bound.size));
+    if (!value) bound.set(constant, value = this.constantValue(graph, constant));
     return value;
   }
 
-  private constantValue(graph: Graph, { name, dtype, shape, data }: OnnxInitializer, count: number): Value {
+  private constantValue(graph: Graph, { name, dtype, shape, data }: OnnxInitializer): Value {
     if (!dtype) {
       throw inputError(`${this.places.path}: ${name}`, 'has an element type that Scion does not read; export the model '
         + 'with float32, float16 or 8-bit weights');
     }
     // names of a file may be those of another file, or of Scion's own
-    const label = `${this.places.file}:${count}:${name}`;
+    const count = (labelled.get(graph) ?? 0) + 1;
+    labelled.set(graph, count);
+    const label = `onnx${count}.${name}`;
     if ('location' in data) {
       const path = data.location === '' ? this.places.file : this.places.external.get(data.location)!;
       const { offset, byteLength } = data;
