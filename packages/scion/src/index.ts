@@ -25,6 +25,9 @@ export { type ImageProcessor, parseImageProcessor, readImageProcessor } from './
 export { makePrompts, readDescriptions, templateSets } from './data/prompts.js';
 export { type TextTokenizer, readTokenizer } from './data/tokenizer.js';
 export { readCheckpoint } from './hub/checkpoint.js';
+export { readOnnxModel } from './hub/onnx-files.js';
+export type { BuildOptions, ImportedModel, LinearCall, ReplaceLinear } from './onnx/import.js';
+export type { ImportedLinear } from './onnx/linears.js';
 export { isBuiltInData, suites } from './data/suites.js';
 export { type ResolveOptions, type ResolvedModel, builtInModels, modelFrom, resolveModel } from './hub/resolve.js';
 export { type HubSettings, hubSettings } from './hub/settings.js';

@@ -33,11 +33,11 @@ const layout: Readonly<Record<string, Rule>> = {
     folders: ['ir', 'onnx'], packages: ['onnxruntime-common', 'onnxruntime-node'], node: /^(node\.ts|devices\.ts|(worker|probe)\.js)$/,
   },
   nn: { folders: ['ir', 'ops'] },
-  models: { folders: ['ir', 'nn'], packages: ['zod'] },
+  models: { folders: ['ir', 'nn', 'onnx'], packages: ['zod'] },
   peft: { folders: ['ir', 'nn'], packages: ['zod'] },
   data: { folders: ['formats'], packages: ['@huggingface/tokenizers', 'sharp', 'zod'], node: /^/ },
   tasks: { folders: ['data', 'ir', 'nn'] },
-  hub: { folders: ['formats'], packages: ['@huggingface/hub'], node: /^/ },
+  hub: { folders: ['formats', 'onnx'], packages: ['@huggingface/hub'], node: /^/ },
   // what runs in a page too (compile, fit, select, …) stays free of Node
   trainer: {
     folders: [...compute, 'formats', 'data', 'tasks', 'hub'], packages: ['zod'],

@@ -3,7 +3,7 @@ import { type Value, producer } from '../ir/graph.js';
 import * as b from '../ops/build.js';
 import { isFloat } from '../ops/elementwise.js';
 import { opDef } from '../ops/table.js';
-import { assert } from '../util/errors.js';
+import { assert, inputError } from '../util/errors.js';
 
 /**
  * Adds the vector-Jacobian product to the graph: the derivative of `sum(output · cotangent)` with respect to each of
@@ -32,8 +32,9 @@ export function vjp(output: Value, cotangent: Value, wrt: readonly Value[]): Val
     if (!needed.some(Boolean)) continue;
     const rule = opDef(node.op).vjp;
     if (rule === 'nondifferentiable') {
-      throw new Error(`no gradient passes ${node.op}${node.path ? ` at ${node.path}` : ''}; keep it off the path from `
-        + 'a trainable value to the loss');
+      // an imported graph may hold such an op, so that this is the user's to mend
+      throw inputError('', `no gradient passes ${node.op}${node.path ? ` at ${node.path}` : ''}; keep it off the path `
+        + 'from a trainable value to the loss, or take a model without it');
     }
     graph.at(node.path === '' ? 'backward' : `${node.path}/backward`, () => {
       const cotangentOf = (i: number): Value => {

@@ -5,7 +5,7 @@
 import { Graph, type Value } from '../ir/graph.js';
 import { evaluateGraph } from '../ops/evaluate.js';
 import type { Random } from '../util/random.js';
-import { type Shape, numel } from '../util/tensor.js';
+import { type DType, type Shape, numel } from '../util/tensor.js';
 import { vjp } from './grad.js';
 
 export interface GradcheckInput {
@@ -13,7 +13,7 @@ export interface GradcheckInput {
   /** Draws one element; standard normal where absent. */
   draw?: (random: Random) => number;
   /** Values that the gradient is not taken of (indices, conditions): fixed, of this dtype. */
-  fixed?: { dtype: 'int64' | 'bool' | 'float64'; values: readonly number[] };
+  fixed?: { dtype: DType; values: readonly number[] };
 }
 
 /**

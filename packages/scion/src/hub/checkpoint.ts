@@ -1,4 +1,5 @@
 /** Finds the configuration and the tensors of a model on the disk; of the tensors only the headers are read. */
+import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { readBytes, systemError } from '../formats/files.js';
@@ -7,6 +8,7 @@ import { readSafetensorsHeader } from '../formats/safetensors-node.js';
 import type { TensorEntry } from '../formats/safetensors.js';
 import { readTorchArchive } from '../formats/torch-archive-node.js';
 import { type Issue, ScionError, inputError } from '../util/errors.js';
+import { type OnnxFiles, findOnnx, readOnnxFiles, rootOf } from './onnx-files.js';
 
 /**
  * Where a tensor lies: absolute path, links resolved, and byte range. Where `transposed`, the file holds the columns of
@@ -24,6 +26,10 @@ export interface CheckpointFiles {
   /** The content of config.json, unchecked; undefined where there is no such file. */
   readonly config: unknown;
   readonly tensors: StoredTensors;
+  /** Where configuration, tokenizer and preprocessor are: of a file its own folder, or for `onnx/` the one above. */
+  readonly folder: string;
+  /** The graphs, where the model is given as such; then it has no tensors. */
+  readonly onnx?: OnnxFiles;
 }
 
 /** What a folder is searched for; the first one wins. */
@@ -39,7 +45,8 @@ const readerOf = (file: string): ((path: string) => Promise<StoredTensors>) | un
   Object.entries(readers).find(([ending]) => file.endsWith(ending))?.[1];
 
 /**
- * Reads a model's folder, or one file of weights with the config.json beside it.
+ * Reads a model's folder, or one file of weights with the config.json beside it. Without other weights an ONNX model is
+ * taken, from the folder or its `onnx/`.
  * @throws ScionError: `input` for a folder without weights and for damaged or hostile files, `io` where the system
  *   refuses
  */
@@ -48,21 +55,34 @@ export async function readCheckpoint(path: string): Promise<CheckpointFiles> {
   const folder = isFolder ? path : dirname(path);
   const present = await asked(folder, () => readdir(folder));
   const found = weightNames.find((name) => present.includes(name));
+  const graph = found && isFolder ? undefined : await findOnnx(path);
+  if (graph !== undefined) {
+    const root = rootOf(graph);
+    const onnx = await readOnnxFiles(graph);
+    return { path, config: await readConfig(root), tensors: new Map(), folder: root, onnx };
+  }
   if (isFolder && !found) {
     const held = present.sort().slice(0, 20).map(brief).join(', ') || 'nothing';
-    throw inputError(path, `has none of ${weightNames.join(', ')}; it has: ${held}; get the model again`);
+    const searched = [...weightNames, 'onnx/vision_model.onnx'].join(', ');
+    throw inputError(path, `has none of ${searched}; it has: ${held}; get the model again`);
   }
   const file = isFolder ? join(folder, found!) : path;
   const read = readerOf(file);
   if (!read) {
-    const endings = Object.keys(readers).join(', ');
+    const endings = [...Object.keys(readers), '.onnx'].join(', ');
     throw inputError(path, `is another kind of file, expected one of ${endings}; or the model's folder`);
   }
   return {
     path,
-    config: present.includes('config.json') ? await readJson(join(folder, 'config.json')) : undefined,
+    config: await readConfig(folder),
     tensors: await read(file),
+    folder,
   };
+}
+
+async function readConfig(folder: string): Promise<unknown> {
+  const file = join(folder, 'config.json');
+  return existsSync(file) ? readJson(file) : undefined;
 }
 
 async function asked<T>(path: string, ask: () => Promise<T>): Promise<T> {

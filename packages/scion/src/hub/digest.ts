@@ -15,11 +15,11 @@ const small = ['config.json', 'tokenizer.json', 'tokenizer_config.json'];
  * @param memory where the digests of files are remembered by path, size and time of change; nowhere where absent
  */
 export async function checkpointDigest(
-  { tensors }: CheckpointFiles,
+  { tensors, onnx }: CheckpointFiles,
   folder: string,
   memory: string | undefined,
 ): Promise<string> {
-  const weights = [...new Set([...tensors.values()].map(({ path }) => path))];
+  const weights = [...new Set([...[...tensors.values()].map(({ path }) => path), ...(onnx?.files ?? [])])];
   const hash = createHash('sha256');
   // weights by content alone, in the order of their names: a copy elsewhere is the same model
   for (const file of weights.sort()) hash.update(await remembered(file, memory));

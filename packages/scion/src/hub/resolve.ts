@@ -20,7 +20,7 @@ export const defaultModel = 'picto';
 export interface ResolvedModel {
   /** The name of a built-in model, `org/name` of the hub, else the absolute path. */
   readonly name: string;
-  /** Absolute: a folder, or a file of weights. */
+  /** Absolute: a folder, a file of weights or an ONNX file. */
   readonly path: string;
   /** The commit of a model of the hub. */
   readonly revision?: string;

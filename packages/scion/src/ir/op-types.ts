@@ -20,7 +20,8 @@ export interface Convolution {
 export interface OpAttributes {
   // elementwise, one input
   Abs: None; Cos: None; Erf: None; Exp: None; Floor: None; Identity: None; Log: None; Neg: None; Not: None;
-  Reciprocal: None; Relu: None; Sigmoid: None; Sign: None; Sin: None; Softplus: None; Sqrt: None; Tanh: None;
+  Reciprocal: None; Relu: None; Round: None; Sigmoid: None; Sign: None; Sin: None; Softplus: None; Sqrt: None;
+  Tanh: None;
   Cast: { to: DType };
   Clip: { min: number; max: number };
   Gelu: { approximate: 'none' | 'tanh' };
@@ -67,6 +68,10 @@ export interface OpAttributes {
   ScatterElements: { axis: number; reduction: 'none' | 'add' };
   ScatterND: { reduction: 'none' | 'add' };
   TopK: { axis: number; k: number; largest: 0 | 1 };
+  // whole numbers of 8 bits; zero points are always given
+  DynamicQuantizeLinear: None;
+  MatMulInteger: None;
+  ConvInteger: Convolution;
 }
 
 export type OpType = keyof OpAttributes;

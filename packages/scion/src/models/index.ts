@@ -1,9 +1,13 @@
-/** The backbones, by the `model_type` of their config.json. Another one is a folder beside `clip` and a row here. */
+/**
+ * The backbones, by the `model_type` of their config.json, or as ONNX graphs. Another one is a folder beside `clip` and a
+ * row here.
+ */
 import type { Graph, Value } from '../ir/graph.js';
 import { inputError } from '../util/errors.js';
 import { loadClip } from './clip/model.js';
 import { isOpenAi } from './clip/openai.js';
 import { loadDinov2 } from './dinov2/model.js';
+import { loadOnnx } from './onnx/model.js';
 import { loadPicto } from './picto/model.js';
 import { loadSiglip } from './siglip/model.js';
 import { loadVit } from './vit/model.js';
@@ -57,7 +61,8 @@ export const modelTypes: readonly string[] = Object.keys(loaders);
  *   tensor that does not fit
  */
 export function loadBackbone(checkpoint: Checkpoint): Backbone {
-  const { path, config, tensors } = checkpoint;
+  const { path, config, tensors, onnx } = checkpoint;
+  if (onnx) return loadOnnx(path, config, onnx);
   const type = (config as { model_type?: unknown } | null | undefined)?.model_type;
   if (typeof type === 'string' && Object.hasOwn(loaders, type)) return loaders[type]!(checkpoint);
   if (isOpenAi(tensors)) return loadClip(checkpoint);

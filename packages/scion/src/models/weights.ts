@@ -1,6 +1,7 @@
 /** From the tensors of a checkpoint to the parameters of a module tree, without reading a byte of them. */
 import type { ExternalData, TypeInfo } from '../ir/graph.js';
 import type { Weights } from '../nn/layers.js';
+import type { OnnxTowers } from './onnx/model.js';
 import type { Module } from '../nn/module.js';
 import { Parameter } from '../nn/parameter.js';
 import { type Issue, ScionError } from '../util/errors.js';
@@ -20,6 +21,8 @@ export interface Checkpoint {
   readonly path: string;
   readonly config?: unknown;
   readonly tensors: TensorSource;
+  /** Its towers, where it is given as graphs. */
+  readonly onnx?: OnnxTowers;
 }
 
 const readable: readonly DType[] = ['float32', 'float16', 'bfloat16'];

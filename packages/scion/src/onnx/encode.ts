@@ -7,6 +7,7 @@ import { opDef } from '../ops/table.js';
 import { assert } from '../util/errors.js';
 import { type DType, bytesOf, fromFloat64, int64 } from '../util/tensor.js';
 import type { Tensor } from '../util/tensor.js';
+import { onnxTypes } from './dtypes.js';
 import {
   type AttributeProto, AttributeProtoSchema, AttributeProto_AttributeType as Kind, ModelProtoSchema, type NodeProto,
   NodeProtoSchema, type TensorProto, TensorProtoSchema, TensorProto_DataLocation, type ValueInfoProto,
@@ -14,12 +15,6 @@ import {
 } from './generated/onnx_pb.js';
 
 export const opset = 21;
-
-/** TensorProto.DataType of each dtype. */
-export const onnxTypes = {
-  float32: 1, uint8: 2, int8: 3, uint16: 4, int16: 5, int32: 6, int64: 7, bool: 9, float16: 10, float64: 11,
-  uint32: 12, uint64: 13, bfloat16: 16,
-} as const satisfies Record<DType, number>;
 
 /** A compiled program, ready for a runtime. External locations are relative to `folder`. */
 export interface OnnxModel {

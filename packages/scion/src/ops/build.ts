@@ -58,7 +58,7 @@ export const or = binary('Or');
 export const bitwiseXor = binary('BitwiseXor');
 
 const unary = <T extends 'Abs' | 'Cos' | 'Erf' | 'Exp' | 'Floor' | 'Identity' | 'Log' | 'Neg' | 'Not' | 'Reciprocal'
-  | 'Relu' | 'Sigmoid' | 'Sign' | 'Sin' | 'Softplus' | 'Sqrt' | 'Tanh' | 'GlobalAveragePool'>(op: T) =>
+  | 'Relu' | 'Round' | 'Sigmoid' | 'Sign' | 'Sin' | 'Softplus' | 'Sqrt' | 'Tanh' | 'GlobalAveragePool'>(op: T) =>
   (x: Value): Value => one(op, [x], {});
 export const abs = unary('Abs');
 export const cos = unary('Cos');
@@ -71,6 +71,7 @@ export const neg = unary('Neg');
 export const not = unary('Not');
 export const reciprocal = unary('Reciprocal');
 export const relu = unary('Relu');
+export const round = unary('Round');
 export const sigmoid = unary('Sigmoid');
 export const sign = unary('Sign');
 export const sin = unary('Sin');

@@ -27,6 +27,12 @@ export function erf(x: number): number {
   return Math.sign(x) * (1 - Math.exp(-a * a) / (Math.sqrt(Math.PI) * fraction));
 }
 
+/** Rounds to the nearest whole number, halves to the even one. */
+export function roundHalfEven(x: number): number {
+  const r = Math.round(x);
+  return r - x === 0.5 && r % 2 !== 0 ? r - 1 : r;
+}
+
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
 /** One input, one output of the same type; `df` is the derivative times the cotangent. */
@@ -93,9 +99,9 @@ function geluGrad(x: Value, dy: Value, approximate: 'none' | 'tanh'): Value {
 const shiftLimit = 2 ** 32;
 
 type Family = Extract<OpType,
-  | 'Abs' | 'Cos' | 'Erf' | 'Exp' | 'Floor' | 'Identity' | 'Log' | 'Neg' | 'Not' | 'Reciprocal' | 'Relu' | 'Sigmoid'
-  | 'Sign' | 'Sin' | 'Softplus' | 'Sqrt' | 'Tanh' | 'Cast' | 'Clip' | 'Gelu' | 'HardSigmoid' | 'QuickGelu' | 'Add'
-  | 'Sub' | 'Mul' | 'Div' | 'Pow' | 'Max' | 'Min' | 'And' | 'Or' | 'Equal' | 'Greater' | 'GreaterOrEqual' | 'Less'
+  | 'Abs' | 'Cos' | 'Erf' | 'Exp' | 'Floor' | 'Identity' | 'Log' | 'Neg' | 'Not' | 'Reciprocal' | 'Relu' | 'Round'
+  | 'Sigmoid' | 'Sign' | 'Sin' | 'Softplus' | 'Sqrt' | 'Tanh' | 'Cast' | 'Clip' | 'Gelu' | 'HardSigmoid' | 'QuickGelu'
+  | 'Add' | 'Sub' | 'Mul' | 'Div' | 'Pow' | 'Max' | 'Min' | 'And' | 'Or' | 'Equal' | 'Greater' | 'GreaterOrEqual' | 'Less'
   | 'LessOrEqual' | 'BitwiseXor' | 'BitShift' | 'Where'>;
 
 export const elementwise: { [T in Family]: OpDef<OpAttributes[T]> } = {
@@ -110,6 +116,7 @@ export const elementwise: { [T in Family]: OpDef<OpAttributes[T]> } = {
   Not: unary((x) => Number(x === 0), 'nondifferentiable'),
   Reciprocal: unary((x) => 1 / x, (_, y, dy) => b.neg(b.mul(dy, b.mul(y, y)))),
   Relu: unary((x) => Math.max(x, 0), (x, _, dy) => only(b.greater(x, 0), dy)),
+  Round: unary(roundHalfEven, 'nondifferentiable'),
   Sigmoid: unary(sigmoid, (_, y, dy) => b.mul(dy, b.mul(y, b.sub(1, y)))),
   Sign: unary(Math.sign, 'nondifferentiable'),
   Sin: unary(Math.sin, (x, _, dy) => b.mul(dy, b.cos(x))),
@@ -161,7 +168,15 @@ export const elementwise: { [T in Family]: OpDef<OpAttributes[T]> } = {
       })];
     },
   },
-  Div: binary((x, y) => x / y, (_, y, q, dy) => [() => b.div(dy, y), () => b.neg(b.div(b.mul(dy, q), y))]),
+  Div: {
+    ...binary((x, y) => x / y, (_, y, q, dy) => [() => b.div(dy, y), () => b.neg(b.div(b.mul(dy, q), y))]),
+    // whole numbers round towards 0
+    evaluate: ([x, y], _, [out]) => {
+      const [ix, iy] = [broadcastIndex(out!.shape, x!.shape), broadcastIndex(out!.shape, y!.shape)];
+      const quotient = (i: number, k: number): number => x!.data[i]! / y!.data[iy[k]!]!;
+      return [Float64Array.from(ix, isFloat(out!) ? quotient : (i, k) => Math.trunc(quotient(i, k)))];
+    },
+  },
   Pow: binary((x, y) => x ** y, (x, y, z, dy) => [
     // 0 where the power does not depend on the operand, though one factor is infinite there
     () => b.where(b.equal(y, 0), 0, b.mul(dy, b.mul(y, b.pow(x, b.sub(y, 1))))),

@@ -42,7 +42,7 @@ describe('every gradient program runs in ONNX Runtime as in the evaluator', () =
       const graph = new Graph();
       const float = (x: (typeof c.inputs)[number]): boolean => x.fixed === undefined || x.fixed.dtype === 'float64';
       const values = c.inputs.map((x, k) =>
-        graph.input(`x${k}`, float(x) ? 'float32' : (x.fixed!.dtype as DType), x.shape),
+        graph.input(`x${k}`, float(x) ? 'float32' : (x.fixed!.dtype), x.shape),
       );
       const doubles: Record<string, Float64Array> = {};
       c.inputs.forEach((x, k) => {

@@ -7,11 +7,12 @@ import { elementwise } from './elementwise.js';
 import { indexing } from './indexing.js';
 import { matmul } from './matmul.js';
 import { normalization } from './normalization.js';
+import { quantized } from './quantized.js';
 import { reduction } from './reduction.js';
 import { shape } from './shape.js';
 
 export const ops = {
-  ...elementwise, ...matmul, ...conv, ...normalization, ...reduction, ...shape, ...indexing,
+  ...elementwise, ...matmul, ...conv, ...normalization, ...reduction, ...shape, ...indexing, ...quantized,
 } satisfies OpTable;
 
 const table: OpTable = ops;

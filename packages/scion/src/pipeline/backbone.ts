@@ -1,7 +1,6 @@
 /** A backbone with all that goes with it, from the name of a model. */
 import { existsSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { defaultImageProcessor, readImageProcessor } from '../data/image-processor.js';
 import { readTokenizer } from '../data/tokenizer.js';
 import { readCheckpoint } from '../hub/checkpoint.js';
@@ -18,10 +17,14 @@ import { inputError } from '../util/errors.js';
  */
 export const openBackbone: OpenBackbone = async (model, { cache, ...options } = {}) => {
   const { name, path, revision } = await resolveModel(model, options);
-  const folder = (await stat(path)).isDirectory() ? path : dirname(path);
   const checkpoint = await readCheckpoint(path);
+  const { folder } = checkpoint;
   const encoder = loadBackbone(checkpoint);
   const settings = join(folder, 'preprocessor_config.json');
+  if (checkpoint.onnx && !existsSync(settings)) {
+    throw inputError(settings, 'there is no such file, and an ONNX graph does not say how pictures are prepared; put '
+      + 'the preprocessor_config.json of the exported model beside it, or into the folder above');
+  }
   const processor = existsSync(settings)
     ? await readImageProcessor(settings, encoder.imageProcessor)
     : defaultImageProcessor(encoder.imageProcessor, encoder.imageSize, settings);

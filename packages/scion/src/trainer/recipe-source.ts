@@ -11,7 +11,8 @@ const templates = z.union(
 );
 /** Keys that mean something for pictures only. Defaults are filled in by `pictureDefaults`. */
 const ofPictures = {
-  model: z.string().min(1).optional().describe('built-in model, folder of a checkpoint, or org/name[@revision] on the hub, see scion models (default picto)'),
+  model: z.string().min(1).optional()
+    .describe('built-in model, folder of a checkpoint, .onnx file, or org/name[@revision] on the hub, see scion models (default picto)'),
   revision: z.string().min(1).optional().describe('branch, tag or commit of a model of the hub (default main)'),
   templates: templates.optional().describe(`a set of prompts: ${sets.join(' or ')} (default name for picto, else photo)`),
   descriptions: z.string().min(1).optional().describe('JSON with texts by class, as further prompts'),

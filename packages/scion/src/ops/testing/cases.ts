@@ -19,6 +19,7 @@ const off = (...shape: number[]): GradcheckInput => ({
 });
 const ints = (shape: number[], values: number[]): GradcheckInput => ({ shape, fixed: { dtype: 'int64', values } });
 const bools = (shape: number[], values: number[]): GradcheckInput => ({ shape, fixed: { dtype: 'bool', values } });
+const fixed = (dtype: DType, shape: number[], values: number[]): GradcheckInput => ({ shape, fixed: { dtype, values } });
 const plain = (...inputs: GradcheckInput[]): OpCase<Record<string, never>> => ({ inputs, attributes: {} });
 
 const pairs = (make: (...shape: number[]) => GradcheckInput): OpCase<Record<string, never>>[] => [
@@ -37,6 +38,9 @@ const reductions = (make: (...shape: number[]) => GradcheckInput): OpCase<OpAttr
 ];
 const logic = (dtype: DType): OpCase<Record<string, never>> =>
   ({ ...plain(bools([2, 3], [1, 0, 1, 0, 0, 1]), bools([3], [1, 1, 0])), dtype });
+/** Whole numbers all over the range of 8 bits. */
+const bytes = (dtype: 'uint8' | 'int8', ...shape: number[]): GradcheckInput => fixed(dtype, shape,
+  Array.from({ length: shape.reduce((a, c) => a * c, 1) }, (_, i) => ((i * 97 + 13) % 256) - (dtype === 'int8' ? 128 : 0)));
 const words = (...shape: number[]): GradcheckInput => ({
   shape,
   fixed: { dtype: 'float64', values: Array.from({ length: shape.reduce((a, c) => a * c, 1) }, (_, i) => (i * 2654435761) % 2 ** 32) },
@@ -54,6 +58,7 @@ export const opCases: { [T in OpType]: readonly OpCase<OpAttributes[T]>[] } = {
   Not: [{ ...plain(bools([4], [1, 0, 0, 1])), dtype: 'bool' }],
   Reciprocal: [plain(off(2, 3))],
   Relu: [plain(off(2, 3))],
+  Round: [plain(x(2, 3)), plain(fixed('float64', [6], [0.5, 1.5, -0.5, -1.5, 2.4, -2.6]))],
   Sigmoid: [plain(x(2, 3))],
   Sign: [plain(off(2, 3))],
   Sin: [plain(x(2, 3))],
@@ -68,7 +73,7 @@ export const opCases: { [T in OpType]: readonly OpCase<OpAttributes[T]>[] } = {
   Add: pairs(x),
   Sub: pairs(x),
   Mul: [...pairs(x), { ...plain(words(2, 3), words(3)), dtype: 'uint32' }],
-  Div: pairs(off),
+  Div: [...pairs(off), { ...plain(ints([4], [7, -7, 7, -7]), ints([4], [2, 2, -2, -2])), dtype: 'int64' }],
   Pow: pairs(positive),
   Max: pairs(x),
   Min: pairs(x),
@@ -165,4 +170,13 @@ export const opCases: { [T in OpType]: readonly OpCase<OpAttributes[T]>[] } = {
     { inputs: [x(3, 5)], attributes: { axis: 1, k: 2, largest: 1 } },
     { inputs: [x(5, 2)], attributes: { axis: 0, k: 3, largest: 0 } },
   ],
+  DynamicQuantizeLinear: [plain(x(3, 4)), plain(positive(5)), plain({ shape: [2], draw: () => 0 })],
+  MatMulInteger: [
+    plain(bytes('uint8', 2, 3), bytes('int8', 3, 4), fixed('uint8', [], [7]), fixed('int8', [], [-3])),
+    plain(bytes('uint8', 2, 2, 3), bytes('int8', 3, 2), fixed('uint8', [], [250]), fixed('int8', [2], [5, 0])),
+  ],
+  ConvInteger: [{
+    inputs: [bytes('uint8', 1, 2, 5, 4), bytes('uint8', 3, 2, 3, 2), fixed('uint8', [], [9]), fixed('uint8', [], [128])],
+    attributes: { ...convolution, strides: [2, 1], pads: [1, 0, 1, 1] },
+  }],
 };

@@ -1,0 +1,90 @@
+/** ONNX files as models: the whole way from pictures to predictions, and what is refused. */
+import { cp, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readOnnxModel } from 'scion-peft';
+import { describe, expect, test } from 'vitest';
+import { readFeatureFile } from '../../src/data/feature-file.js';
+import { onnxModel } from '../../src/onnx/testing/model.js';
+import { repository } from '../command.js';
+import { json, readRun, refused, scratch, succeed } from '../support/cli.js';
+import { model, pictures } from '../support/pictures.js';
+
+const folder = await scratch();
+const fixtures = join(repository, 'fixtures/onnx');
+const clip = join(fixtures, 'clip');
+const features = (from: string, out: string): Promise<string> =>
+  succeed(['features', '--data', pictures, '--model', from, '--out', join(folder, out)]);
+
+describe('features', () => {
+  test('of the exported model are those of its checkpoint', async () => {
+    await features(model, 'torch.safetensors');
+    const expected = await readFeatureFile(join(folder, 'torch.safetensors'));
+    for (const [name, tolerance] of [['', 1e-5], ['onnx/vision_model.onnx', 1e-5], ['onnx/vision_model_fp16.onnx', 1e-2]] as const) {
+      await features(join(clip, name), 'onnx.safetensors');
+      const actual = await readFeatureFile(join(folder, 'onnx.safetensors'));
+      expect(actual.classNames).toEqual(expected.classNames);
+      const pairs = [[actual.train!.features, expected.train!.features], [actual.test!.features, expected.test!.features],
+        [actual.text!, expected.text!]] as const;
+      for (const [a, e] of pairs) {
+        expect(a.shape).toEqual(e.shape);
+        const worst = a.data.reduce((m, v, i) => Math.max(m, Math.abs(v - e.data[i]!)), 0);
+        expect(worst).toBeLessThanOrEqual(tolerance);
+      }
+      await rm(join(folder, 'onnx.safetensors'));
+    }
+  });
+});
+
+describe('a run on an ONNX model', () => {
+  test('is trained, tested, used for prediction and compared', async () => {
+    const out = join(folder, 'run');
+    await succeed(['train', '--data', pictures, '--model', clip, '--method', 'taskres', '--shots', '1', '--epochs', '2', '--out', out]);
+    const { info } = await readRun(out);
+    expect(info).toMatchObject({ pictures: { model: { name: clip } } });
+    const evaluation = await json<{ rows: number; accuracy: number }>(['eval', out]);
+    expect(evaluation).toMatchObject({ rows: 3, accuracy: expect.any(Number) as number });
+    const { predictions } = await json<{ predictions: unknown[] }>(['predict', out, join(pictures, 'test')]);
+    expect(predictions.length).toBe(3);
+    const table = await succeed(['compare', '--data', pictures, '--model', join(clip, 'onnx/vision_model_quantized.onnx'),
+      '--methods', 'zero-shot,tip-adapter', '--shots', '1']);
+    expect(table).toContain('Tip-Adapter');
+  });
+
+  test('knows when a tower has changed', async () => {
+    const copy = join(folder, 'copy');
+    await cp(clip, copy, { recursive: true });
+    const out = join(folder, 'changed');
+    await succeed(['train', '--data', pictures, '--model', copy, '--method', 'zero-shot', '--shots', '1', '--out', out]);
+    const text = join(copy, 'onnx/text_model.onnx');
+    const bytes = await readFile(text);
+    bytes.write('PyTorch', bytes.indexOf('pytorch'));
+    await writeFile(text, bytes);
+    await refused(folder, 1, ['predict', out, join(pictures, 'test')], [/model/]);
+  });
+});
+
+describe('what cannot be taken is refused with the file and the fix', () => {
+  const train = (from: string): string[] => ['train', '--data', pictures, '--model', from, '--method', 'zero-shot', '--shots', '1',
+    '--out', join(folder, 'none')];
+
+  test('a lone file, an op that is not read, no graph at all', async () => {
+    const lone = join(folder, 'lone.onnx');
+    await cp(join(clip, 'onnx/vision_model.onnx'), lone);
+    await refused(folder, 1, train(lone), [/lone\.onnx: has no text tower, .*put its text_model\.onnx beside it/]);
+    const odd = join(folder, 'odd');
+    await cp(clip, odd, { recursive: true });
+    await writeFile(join(odd, 'onnx/vision_model.onnx'), onnxModel({
+      opset: 18, inputs: { pixel_values: { dtype: 'float32', shape: ['b', 3, 16, 16] } },
+      nodes: [{ op: 'GridSample', name: '/warp/GridSample', inputs: ['pixel_values'], outputs: ['image_embeds'] }],
+    }));
+    await refused(folder, 1, train(odd), [/vision_model\.onnx: node "\/warp\/GridSample" is a GridSample, an op that Scion does not read/]);
+    await writeFile(join(odd, 'onnx/vision_model.onnx'), 'version https://git-lfs.github.com/spec/v1');
+    await refused(folder, 1, train(odd), [/vision_model\.onnx: is no ONNX model/]);
+  });
+});
+
+test('a program reads a graph and its linear layers', async () => {
+  const { inputs, outputs, linears } = await readOnnxModel(join(fixtures, 'clip-dynamo/vision_model.onnx'));
+  expect([[...inputs.keys()], [...outputs.keys()]]).toEqual([['pixel_values'], ['image_embeds', 'last_hidden_state']]);
+  expect(linears.get('vision_model.encoder.layers.0.mlp.fc1')).toMatchObject({ inFeatures: 16, outFeatures: 32 });
+});
