@@ -22,7 +22,7 @@ const surface: Rule = {
 
 const layout: Readonly<Record<string, Rule>> = {
   util: { packages: ['fastest-levenshtein'] },
-  formats: { node: /^(files|.*-node)\.ts$/ },
+  formats: { node: /^(files|folder|.*-node)\.ts$/ },
   ir: {},
   ops: { folders: ['ir'] },
   autodiff: { folders: ['ir', 'ops'] },
@@ -43,9 +43,11 @@ const layout: Readonly<Record<string, Rule>> = {
     folders: [...compute, 'formats', 'data', 'tasks', 'hub'], packages: ['zod'],
     node: /^(run.*|train|describe|parity|pictures|encode)\.ts$/,
   },
+  export: {
+    folders: [...compute, 'formats', 'data', 'trainer'], packages: ['@bufbuild/protobuf'], node: /^run\.ts$/,
+  },
   // the one place where training and models meet
-  pipeline: { folders: ['data', 'hub', 'models', 'trainer'], node: /^backbone\.ts$/ },
-  export: { folders: ['ir', 'onnx', 'formats', 'models', 'peft', 'nn'] },
+  pipeline: { folders: ['data', 'export', 'hub', 'models', 'trainer'], node: /^backbone\.ts$/ },
   cli: surface,
   server: surface,
 };

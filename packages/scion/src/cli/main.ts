@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander';
 import { version } from '../index.js';
 import { addCompare } from './commands/compare.js';
+import { addExport } from './commands/export.js';
 import { addFeatures } from './commands/features.js';
 import { addLook } from './commands/look.js';
 import { addTrain } from './commands/train.js';
@@ -29,6 +30,7 @@ addFeatures(program);
 addTrain(program);
 addUse(program);
 addCompare(program);
+addExport(program);
 addLook(program);
 for (const command of program.commands) command.exitOverride();
 

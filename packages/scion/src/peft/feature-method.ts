@@ -25,6 +25,11 @@ export abstract class FeatureModule extends Module {
   /** features [B, d] as the backbone gives them → logits [B, K]. */
   abstract logits(features: Value): Value;
 
+  /**
+   * The image feature [B, d] that is compared with class texts by cosine, for methods that leave the texts as the
+   * backbone gives them: such a method can classify by other words than those it was trained with.
+   */
+  comparedWithTexts?(features: Value): Value;
   /** A scalar added to the loss, for methods whose objective has one. */
   penalty?(features: Value): Value;
 }

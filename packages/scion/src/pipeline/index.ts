@@ -1,4 +1,5 @@
 /** Training and its results with the models handed in: what a program calls. */
+import * as exporting from '../export/run.js';
 import * as comparing from '../trainer/compare.js';
 import * as describing from '../trainer/describe.js';
 import * as encoding from '../trainer/pictures.js';
@@ -43,3 +44,14 @@ export const encodePictures = (
   input: Parameters<typeof encoding.encodePictures>[0],
   options?: Parameters<typeof encoding.encodePictures>[1],
 ): Promise<encoding.EncodedPictures> => encoding.encodePictures(input, { openBackbone, ...options });
+
+/**
+ * Writes a finished run as ONNX or for transformers.js into a new folder, which appears whole.
+ * @throws ScionError: a run or backbone that is not there or damaged, a task that the method cannot do, a folder with
+ *   content
+ */
+export const exportRun = (
+  path: string,
+  folder: string,
+  options: exporting.ExportOptions,
+): Promise<exporting.ExportedRun> => exporting.exportRun(path, folder, { openBackbone, ...options });

@@ -26,12 +26,16 @@ class ClipAdapter extends FeatureModule {
   }
 
   logits(features: Value): Value {
+    const text = bind(features.graph, this.text);
+    return cosineLogits(this.comparedWithTexts(features), text, this.inputs.logitScale);
+  }
+
+  override comparedWithTexts(features: Value): Value {
     const { graph } = features;
     const hidden = f.relu(f.fusedMatMul(features, bind(graph, this.down), { transB: 1 }));
     const adapted = f.relu(f.fusedMatMul(hidden, bind(graph, this.up), { transB: 1 }));
     const { ratio } = this.options;
-    const mixed = f.add(f.mul(adapted, ratio), f.mul(features, 1 - ratio));
-    return cosineLogits(mixed, bind(graph, this.text), this.inputs.logitScale);
+    return f.add(f.mul(adapted, ratio), f.mul(features, 1 - ratio));
   }
 }
 

@@ -21,6 +21,10 @@ class ZeroShot extends FeatureModule {
   logits(features: Value): Value {
     return cosineLogits(features, bind(features.graph, this.text), this.inputs.logitScale);
   }
+
+  override comparedWithTexts(features: Value): Value {
+    return features;
+  }
 }
 
 const config = z.strictObject({});
