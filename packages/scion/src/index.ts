@@ -1,5 +1,5 @@
 /** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
-export { compare, describeRecipe, encodePictures, exportRun, loadRun, resume, train } from './pipeline/index.js';
+export { compare, describeRecipe, encodePictures, exportRun, loadRun, openRuns, resume, train } from './pipeline/index.js';
 export { openBackbone } from './pipeline/backbone.js';
 export type { CompareOptions, ComparisonCell, ComparisonDataset, ComparisonResult } from './trainer/compare.js';
 export {
@@ -15,6 +15,7 @@ export type { EncodedPictures, SourceOptions } from './trainer/pictures.js';
 export { type ComparisonInput, type RecipeInput, describeField, resolveComparison, resolveRecipe } from './trainer/recipe.js';
 export { type PictureInput, pictureIssues } from './trainer/recipe-source.js';
 export type { Evaluation, ImagePrediction, PredictOptions, Prediction, Run } from './trainer/run.js';
+export { type RunSet, type RunSetOptions } from './trainer/run-set.js';
 export { type RunInfo } from './trainer/run-info.js';
 export type { RunOptions } from './trainer/run-pictures.js';
 export { type TrainOptions, environment, version } from './trainer/train.js';
@@ -36,7 +37,7 @@ export { type PictoClip, type PictoConfig, loadPicto, newPictoClip } from './mod
 export { type ContrastiveBatch, type PretrainOptions, type PretrainScore, pretrain } from './trainer/pretrain.js';
 export { type Backbone as BackboneModel, loadBackbone } from './models/index.js';
 export { type FeatureMethod, getMethod, methodNames } from './peft/index.js';
-export { type Issue, ScionError, inputError, ioError, usageError } from './util/errors.js';
+export { type Issue, ScionError, inputError, ioError, unknownName, usageError } from './util/errors.js';
 export { type Tensor, float32, fromFloat64, int64, tensor, toFloat64 } from './util/tensor.js';
 export { nodeRuntime } from './runtime/node.js';
 export { writeAtomically } from './formats/files.js';

@@ -48,8 +48,8 @@ const layout: Readonly<Record<string, Rule>> = {
   },
   // the one place where training and models meet
   pipeline: { folders: ['data', 'export', 'hub', 'models', 'trainer'], node: /^backbone\.ts$/ },
-  cli: surface,
-  server: surface,
+  cli: { ...surface, folders: ['index', 'server'] },
+  server: { folders: ['index'], packages: ['@fastify/multipart', 'fastify', 'prom-client'], node: /^/ },
 };
 /** The public entry re-exports from anywhere but the two that stand on it. */
 const entry: Rule = { folders: Object.keys(layout).filter((f) => f !== 'cli' && f !== 'server') };

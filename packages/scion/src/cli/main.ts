@@ -6,6 +6,7 @@ import { addCompare } from './commands/compare.js';
 import { addExport } from './commands/export.js';
 import { addFeatures } from './commands/features.js';
 import { addLook } from './commands/look.js';
+import { addServe } from './commands/serve.js';
 import { addTrain } from './commands/train.js';
 import { addUse } from './commands/use.js';
 import { report } from './output.js';
@@ -32,6 +33,7 @@ addUse(program);
 addCompare(program);
 addExport(program);
 addLook(program);
+addServe(program);
 for (const command of program.commands) command.exitOverride();
 
 // a reader that closes early (scion eval … | head) is no failure

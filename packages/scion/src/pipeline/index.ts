@@ -5,6 +5,7 @@ import * as describing from '../trainer/describe.js';
 import * as encoding from '../trainer/pictures.js';
 import type { ComparisonInput, RecipeInput } from '../trainer/recipe.js';
 import * as running from '../trainer/run.js';
+import * as serving from '../trainer/run-set.js';
 import type { RunOptions } from '../trainer/run-pictures.js';
 import * as training from '../trainer/train.js';
 import { openBackbone } from './backbone.js';
@@ -55,3 +56,12 @@ export const exportRun = (
   folder: string,
   options: exporting.ExportOptions,
 ): Promise<exporting.ExportedRun> => exporting.exportRun(path, folder, { openBackbone, ...options });
+
+/**
+ * Loads several finished runs, by names of the caller, with one model for all that share their backbone: for a server.
+ * @throws ScionError with every run that is missing, unfinished or damaged, or whose backbone is not there
+ */
+export const openRuns = (
+  paths: Readonly<Record<string, string>>,
+  options?: serving.RunSetOptions,
+): Promise<serving.RunSet> => serving.openRuns(paths, { openBackbone, ...options });

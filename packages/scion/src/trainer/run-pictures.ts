@@ -17,6 +17,8 @@ export interface RunOptions extends SourceOptions {
   model?: string | undefined;
   /** Leaves out pictures that cannot be read and tells `onBad`; otherwise the first one is an error. */
   skipBad?: boolean | undefined;
+  /** Rows of features in one inference; see `ClassifierOptions`. */
+  rows?: number | undefined;
   /** Whether features of whole data sets are kept for the next time. Default true. */
   cache?: boolean | undefined;
 }

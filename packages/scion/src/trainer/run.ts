@@ -155,7 +155,7 @@ export function runFromParts(
   let closed = false;
   const open = (): Promise<FeatureClassifier> => {
     if (closed) throw usageError(path, 'this run has been closed; load it again');
-    return (classifier ??= openClassifier((runtime ??= nodeRuntime()), module, values));
+    return (classifier ??= openClassifier((runtime ??= nodeRuntime()), module, values, { rows: options.rows }));
   };
   const pictures = openRunPictures(path, info, () => (runtime ??= nodeRuntime()), options);
   const calibration = info.result?.calibration;
