@@ -18,6 +18,11 @@ const command = fileURLToPath(new URL('../packages/scion/dist/cli/main.js', impo
 const overload = 4;
 /** Resident memory at the end, as a part of that after the first tenth: more is a leak. */
 const flat = 1.1;
+/**
+ * V8 collects late where it has room, so that a growing heap says nothing by itself. With this little, a leak would end the
+ * server.
+ */
+const heap = ['--max-old-space-size=64', '--max-semi-space-size=4'];
 const sides = [64, 96, 128, 200, 320];
 
 /** @param {{ requests: number, threads: number }} options */
@@ -26,16 +31,18 @@ export async function serve({ requests, threads }) {
   await rm(out, { recursive: true, force: true });
   await mkdir(out, { recursive: true });
   for (const method of ['tip-adapter-f', 'taskres']) {
-    await (await train({ data: 'picto-11/navigation', model: 'picto', method, shots: 4, out: `${out}/${method}` })).close();
+    const recipe = { data: 'picto-11/navigation', model: 'picto', method, shots: 4, out: `${out}/${method}` };
+    await (await train(recipe)).close();
   }
   const pictures = await Promise.all(sides.map(drawing));
-  const server = spawn(process.execPath, [command, 'serve', `${out}/tip-adapter-f`, `${out}/taskres`, '--port', '0',
-    '--threads', String(threads), '--json'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const server = spawn(process.execPath, [...heap, command, 'serve', `${out}/tip-adapter-f`, `${out}/taskres`,
+    '--port', '0', '--threads', String(threads), '--json'], { stdio: ['ignore', 'pipe', 'inherit'] });
   try {
     const { url } = JSON.parse(await firstJson(server));
     const expected = await Promise.all(pictures.map((picture) => ask(url, picture)));
     const rate = await capacity(url, pictures);
-    const result = { machine: machine(), threads, requests, rate, ...await load(url, server.pid, pictures, expected, requests, rate) };
+    const measured = await load(url, server.pid, pictures, expected, requests, rate);
+    const result = { machine: machine(), threads, requests, rate, ...measured };
     server.kill('SIGTERM');
     const [code] = await once(server, 'exit');
     print({ ...result, code });
@@ -139,7 +146,10 @@ async function load(url, pid, pictures, expected, requests, rate) {
   return {
     ...counts, seconds, reasons: Object.fromEntries(reasons),
     health: { median: middle(health), p99: health[Math.floor(health.length * 0.99)] },
-    memory: { first: middle(memory.slice(tenth, 2 * tenth)), last: middle(memory.slice(-tenth)), most: Math.max(...memory) },
+    trace: memory.map((bytes) => Math.round(bytes / 1e6)),
+    memory: {
+      first: middle(memory.slice(tenth, 2 * tenth)), last: middle(memory.slice(-tenth)), most: Math.max(...memory),
+    },
     growth: middle(memory.slice(-tenth)) / middle(memory.slice(tenth, 2 * tenth)),
   };
 }

@@ -1,4 +1,4 @@
-/** `scion serve` as a program and as the command: what it answers, what it refuses, and what it does when there is too much. */
+/** `scion serve` as a program and as the command: what it answers, what it refuses, and what it does with too much. */
 import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -30,7 +30,9 @@ afterAll(() => server.close());
 type Answer = Prediction & { run: string };
 interface Body { predictions?: Answer[]; error?: string }
 type Sent = Uint8Array<ArrayBuffer> | FormData;
-async function classify(body: Sent | undefined, query = '', type = 'image/png', url = server.url): Promise<[number, Body]> {
+async function classify(
+  body: Sent | undefined, query = '', type = 'image/png', url = server.url,
+): Promise<[number, Body]> {
   const headers = body instanceof FormData ? {} : { 'content-type': type };
   const response = await fetch(`${url}/classify${query}`, { method: 'POST', headers, ...(body && { body }) });
   return [response.status, await response.json() as Body];
@@ -73,7 +75,8 @@ describe('a picture', () => {
 });
 
 describe('what is no picture, or too much of one', () => {
-  const cases: readonly [string, () => Promise<Sent | undefined> | Sent | undefined, number, RegExp, string?, string?][] = [
+  type Make = () => Promise<Sent | undefined> | Sent | undefined;
+  const cases: readonly [string, Make, number, RegExp, string?, string?][] = [
     ['text', () => new TextEncoder().encode('hello'), 400, /is a text file, expected a JPEG, PNG/],
     ['an empty body', () => new Uint8Array(), 400, /there is no body/],
     ['no body', () => undefined, 400, /there is no body/],
@@ -84,7 +87,8 @@ describe('what is no picture, or too much of one', () => {
     ['a bomb', async () => Uint8Array.from(await sharp({
       create: { width: 8000, height: 8000, channels: 3, background: 'white' },
     }).png().toBuffer()), 400, /64000000 pixels, expected at most 1000000/],
-    ['another type', () => new TextEncoder().encode('{}'), 415, /expected a body of type image/, '', 'application/json'],
+    ['another type', () => new TextEncoder().encode('{}'), 415, /expected a body of type image/, '',
+      'application/json'],
     ['an unknown run', () => bytes(0, 1), 400, /unknown run "taskre"; did you mean taskres/, '?run=taskre'],
     ['a wrong top', () => bytes(0, 1), 400, /top: "0", expected a whole number/, '?top=0'],
     ['two tops', () => bytes(0, 1), 400, /top: .*expected a whole number/, '?top=1&top=2'],
@@ -148,12 +152,13 @@ describe('what is said of the server', () => {
 describe('four times what it can take', () => {
   test('is answered or refused, every request of it, while health answers', async () => {
     const sent = await Promise.all([0, 1, 2].map((colour) => bytes(colour, 70 + colour)));
-    const alone = await Promise.all(sent.map(async (one) => (await classify(one, '?run=taskres&top=3'))[1].predictions));
+    const ask = '?run=taskres&top=3';
+    const alone = await Promise.all(sent.map(async (one) => (await classify(one, ask))[1].predictions));
     const outcomes = { 200: 0, 503: 0 };
     const client = async (n: number): Promise<void> => {
       for (let i = 0; i < 25; i++) {
         const which = (n + i) % 3;
-        const [status, answer] = await classify(sent[which], '?run=taskres&top=3');
+        const [status, answer] = await classify(sent[which], ask);
         if (status === 200) expect(answer.predictions).toEqual(alone[which]);
         else expect([status, answer.error]).toEqual([503, 'all 4 places are taken; try again in a second']);
         outcomes[status as 200]++;

@@ -18,7 +18,8 @@ export function openMetrics(busy: () => number): Metrics {
   const registers = [register];
   collectDefaultMetrics({ register });
   const requests = new Counter({
-    name: 'scion_http_requests_total', help: 'Requests by route and status.', labelNames: ['route', 'status'], registers,
+    name: 'scion_http_requests_total', help: 'Requests by route and status.', labelNames: ['route', 'status'],
+    registers,
   });
   const seconds = new Histogram({
     name: 'scion_http_request_duration_seconds', help: 'Seconds from a request to its answer.', labelNames: ['route'],

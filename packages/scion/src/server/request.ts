@@ -18,7 +18,8 @@ export function askedOf(query: Record<string, unknown>): { runs?: string[]; top?
   const known = ['run', 'top', 'reject'];
   const unknown = Object.keys(query).find((key) => !known.includes(key));
   if (unknown !== undefined) {
-    throw new RequestError(400, `unknown parameter ${JSON.stringify(unknown.slice(0, 100))}; known: ${known.join(', ')}`);
+    const name = JSON.stringify(unknown.slice(0, 100));
+    throw new RequestError(400, `unknown parameter ${name}; known: ${known.join(', ')}`);
   }
   const number = (key: string, fits: (x: number) => boolean, expected: string): number | undefined => {
     const text = query[key];

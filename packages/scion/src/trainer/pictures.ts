@@ -213,7 +213,7 @@ export function rowGroups(groups: ImageDataset['groups'], positions: readonly nu
 }
 
 /** What names the data from wherever a run is used. */
-const lasting = (data: string): string => (isBuiltInData(data) ? data : resolve(data));
+export const lasting = (data: string): string => (isBuiltInData(data) ? data : resolve(data));
 
 /** Opens a model with the function that was handed in. */
 export function open({ openBackbone }: SourceOptions, model: string, cache: string | undefined): Promise<Backbone> {

@@ -32,7 +32,7 @@ export function addServe(program: Command): void {
     .command('serve <runs...>')
     .summary('runs behind HTTP: POST /classify with a picture')
     .description(
-      'Serves one or more runs, each by the name of its folder or as name=folder. Runs on the same backbone share it. ' +
+      'Serves runs, each by the name of its folder or as name=folder. Runs on the same backbone share it. ' +
         'POST /classify takes a picture as body or in a form, with ?run=name&top=3&reject=0.95; ' +
         'GET /health, /runs and /metrics say how it goes.',
     )
