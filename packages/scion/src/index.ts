@@ -1,11 +1,12 @@
 /** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
-export { compare, describeRecipe, encodePictures, exportRun, loadRun, openRuns, resume, train } from './pipeline/index.js';
+export { addClass, compare, describeRecipe, encodePictures, exportRun, loadRun, openRuns, resume, train } from './pipeline/index.js';
 export { openBackbone } from './pipeline/backbone.js';
 export type { CompareOptions, ComparisonCell, ComparisonDataset, ComparisonResult } from './trainer/compare.js';
 export {
   type ExportOptions, type ExportTarget, type ExportTask, type ExportedRun, exportTargets, exportTasks,
 } from './export/run.js';
 export { type WeightFormat, weightFormats } from './export/weights.js';
+export { type AddedClass, type ChangedRun, removeClasses } from './trainer/classes.js';
 export { checkRuntime } from './trainer/check-runtime.js';
 export { type ProgramDescription, describeRun } from './trainer/describe.js';
 export type { Backbone, DualEncoder, OpenBackbone } from './trainer/encode.js';

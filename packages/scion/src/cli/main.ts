@@ -2,6 +2,7 @@
 /** The command `scion`. */
 import { Command, CommanderError } from 'commander';
 import { version } from '../index.js';
+import { addClasses } from './commands/classes.js';
 import { addCompare } from './commands/compare.js';
 import { addExport } from './commands/export.js';
 import { addFeatures } from './commands/features.js';
@@ -31,6 +32,7 @@ addFeatures(program);
 addTrain(program);
 addUse(program);
 addCompare(program);
+addClasses(program);
 addExport(program);
 addLook(program);
 addServe(program);

@@ -21,4 +21,4 @@ registerMethod(graphAdapter);
 export const parityChecks: readonly ParityCheck[] = [graphAdapterParity];
 
 export { getMethod, methodNames } from './registry.js';
-export type { FeatureInputs, FeatureMethod, FeatureModule, Search, TrainingDefaults } from './feature-method.js';
+export type { ClassChanges, FeatureInputs, FeatureMethod, FeatureModule, Search, TrainingDefaults } from './feature-method.js';

@@ -1,5 +1,6 @@
 /** Training and its results with the models handed in: what a program calls. */
 import * as exporting from '../export/run.js';
+import * as classes from '../trainer/classes.js';
 import * as comparing from '../trainer/compare.js';
 import * as describing from '../trainer/describe.js';
 import * as encoding from '../trainer/pictures.js';
@@ -65,3 +66,14 @@ export const openRuns = (
   paths: Readonly<Record<string, string>>,
   options?: serving.RunSetOptions,
 ): Promise<serving.RunSet> => serving.openRuns(paths, { openBackbone, ...options });
+
+/**
+ * Writes a run with one class more into a new folder, which appears whole; what was trained stays as it is.
+ * @throws ScionError: a method that cannot take a class, a name that is taken, pictures or a backbone that are not there
+ */
+export const addClass = (
+  path: string,
+  added: classes.AddedClass,
+  out: string,
+  options?: RunOptions,
+): Promise<classes.ChangedRun> => classes.addClass(path, added, out, { openBackbone, ...options });

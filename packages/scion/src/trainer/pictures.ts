@@ -235,8 +235,9 @@ function checkSplits(data: string, { splits }: ImageDataset, need: Need): void {
   );
 }
 
-async function promptsOf(
-  { templates, descriptions, model = defaultModel }: RecipeSource,
+/** The texts of classes as a recipe says. */
+export async function promptsOf(
+  { templates, descriptions, model = defaultModel }: Pick<RecipeSource, 'templates' | 'descriptions' | 'model'>,
   classNames: readonly string[],
 ): Promise<string[][]> {
   const texts = descriptions === undefined ? undefined : await readDescriptions(descriptions);

@@ -48,5 +48,6 @@ export const clipAdapter: FeatureMethod<typeof config> = {
   config,
   training: { optimizer: 'adam', lr: 1e-3, epochs: 100, batch_size: 256, schedule: 'cosine' },
   search: { when: 'train', published: false, grid: { ratio: [0.1, 0.2, 0.4, 0.6, 0.8] } },
+  classes: { note: 'it is known by its words; the bottleneck has not seen its pictures' },
   create: (inputs, options) => new ClipAdapter(inputs, options).named(),
 };

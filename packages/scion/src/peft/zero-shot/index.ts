@@ -36,5 +36,6 @@ export const zeroShot: FeatureMethod<typeof config> = {
   summary: 'similarity of the image to the class texts; nothing is trained',
   needsText: true,
   config,
+  classes: {},
   create: (inputs) => new ZeroShot(inputs).named(),
 };
