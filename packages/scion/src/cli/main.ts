@@ -24,6 +24,8 @@ First steps:
   scion compare --features FILE --methods zero-shot,tip-adapter-f,graph-adapter --shots 1,4,16 --html report.html
   scion train --data FOLDER --model CLIP-FOLDER --shots 16 --out runs/pictures
   scion predict runs/pictures new.jpg
+  scion export runs/pictures --to onnx exported
+  scion serve runs/pictures
   scion train --features FILE --method graph-adapter --shots 16 --out runs/first
   scion eval runs/first
 Results are on stdout, progress on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.`,

@@ -10,7 +10,7 @@ import {
   type NodeProto, NodeProtoSchema, StringStringEntryProtoSchema, type TensorProto, TensorProtoSchema,
   TensorProto_DataLocation as Location,
 } from '../onnx/generated/onnx_pb.js';
-import { type DType, arrayOver, byteSize, bytesOf, float32, toFloat16, toFloat32 } from '../util/tensor.js';
+import { type DType, arrayOver, byteSize, bytesOf, float32, narrowFloat16, toFloat32 } from '../util/tensor.js';
 
 /** Formats of weights by the names of transformers.js, with the ending of its file names. Products stay in float32. */
 export const weightFormats = {
@@ -160,7 +160,7 @@ function asFloat16(source: Weight, casts: NodeProto[]): Weight {
   return restored(source, 'float16', node, casts, (numbers) =>
     bytesOf({
       dtype: 'float16', shape: [numbers.length],
-      data: Uint16Array.from(numbers, (x) => toFloat16(Math.max(-largest, Math.min(largest, x)))),
+      data: narrowFloat16(numbers.map((x) => Math.max(-largest, Math.min(largest, x)))),
     }));
 }
 
@@ -183,10 +183,11 @@ function asInt8(source: Weight, casts: NodeProto[]): Weight[] {
   const values = restored(source, 'int8', node, casts, (numbers) => {
     const factor = scales(numbers, rows);
     const width = numbers.length / rows;
-    return bytesOf({
-      dtype: 'int8', shape: [numbers.length],
-      data: Int8Array.from(numbers, (x, i) => Math.round(x / factor[Math.floor(i / width)]!)),
-    });
+    const data = new Int8Array(numbers.length);
+    for (let row = 0, i = 0; row < rows; row++) {
+      for (const end = i + width; i < end; i++) data[i] = Math.round(numbers[i]! / factor[row]!);
+    }
+    return bytesOf({ dtype: 'int8', shape: [data.length], data });
   });
   const scale: Weight = {
     proto: create(TensorProtoSchema, { name: `${name}.scale`, dims: [BigInt(rows)], dataType: onnxTypes.float32 }),
