@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Prediction, type RunSet, loadRun } from '../src/index.js';
+import { type Prediction, type RunSet, loadRun, openRuns, train } from '../src/index.js';
 import { application } from '../src/server/application.js';
 import { type Server, serve, serveDefaults } from '../src/server/index.js';
-import { refused, scratch, start, succeed } from './support/cli.js';
+import { refused, scratch, start } from './support/cli.js';
 import { makeData, model, picture } from './support/pictures.js';
 
 const folder = await scratch();
@@ -20,11 +20,11 @@ let data: string;
 beforeAll(async () => {
   data = await makeData(join(folder, 'data'), { train: 6 });
   for (const method of methods) {
-    await succeed(['train', '--data', data, '--model', model, '--method', method, '--shots', '2', '--no-cache',
-      '--threads', '1', '--out', paths[method]!]);
+    const out = paths[method]!;
+    await (await train({ data, model, method, shots: 2, cache: false, threads: 1, out })).close();
   }
   server = await serve(paths, { port: 0, concurrency: 4, maxBodyBytes: 300_000, maxPixels: 1_000_000, threads: 1 });
-});
+}, 60_000);
 afterAll(() => server.close());
 
 type Answer = Prediction & { run: string };
@@ -71,6 +71,31 @@ describe('a picture', () => {
   test('is encoded once, by one thread, for runs on the same backbone', () => {
     const { workers } = process.report.getReport() as { workers: unknown[] };
     expect(workers).toHaveLength(1);
+  });
+});
+
+test('runs on two backbones each get features of their own, from the bytes alone', async () => {
+  const picto = join(folder, 'picto');
+  await (await train({ data, model: 'picto', method: 'tip-adapter', shots: 2, cache: false, out: picto })).close();
+  const set = await openRuns({ clip: paths['taskres']!, picto });
+  const file = join(data, 'train/green/1.png');
+  try {
+    const found = await set.classify(await readFile(file), { top: 3 });
+    for (const [name, path] of [['clip', paths['taskres']!], ['picto', picto]] as const) {
+      const run = await loadRun(path);
+      const [expected] = await run.predictImages([file], { top: 3 });
+      await run.close();
+      found.get(name)!.classes.forEach(({ label, probability }, i) => {
+        expect(label).toBe(expected!.classes[i]!.label);
+        expect(probability).toBeCloseTo(expected!.classes[i]!.probability, 4);
+      });
+    }
+    await expect(set.classify(await readFile(file), { signal: AbortSignal.abort() })).rejects.toThrow(/abort/i);
+  } finally {
+    await set.close();
+  }
+  await expect(openRuns({ a: join(folder, 'none'), b: join(folder, 'data') })).rejects.toMatchObject({
+    issues: [{ path: join(folder, 'none') }, { path: join(folder, 'data') }],
   });
 });
 

@@ -9,7 +9,7 @@ const folder = await scratch();
 const run = join(folder, 'run');
 const image = join(pictures, 'train/grün/0.png');
 beforeAll(() => succeed(['train', '--data', pictures, '--model', model, '--method', 'taskres', '--shots', '1',
-  '--epochs', '2', '--no-cache', '--out', run]));
+  '--epochs', '2', '--no-cache', '--out', run]), 60_000);
 
 test('a class comes and goes, and each run predicts', async () => {
   const more = join(folder, 'more');

@@ -9,7 +9,7 @@ import { model, pictures } from '../support/pictures.js';
 const folder = await scratch();
 const run = join(folder, 'run');
 beforeAll(() => succeed(['train', '--data', pictures, '--model', model, '--method', 'taskres', '--shots', '1',
-  '--epochs', '2', '--no-cache', '--out', run]));
+  '--epochs', '2', '--no-cache', '--out', run]), 60_000);
 
 describe('export', () => {
   test('writes a folder for transformers.js and says what is in it', async () => {
