@@ -195,7 +195,7 @@ function about(
 ): Record<string, unknown> {
   const loading = {
     dtype: dtypes[0],
-    ...(external.length > 0 ? { use_external_data_format: Object.fromEntries(external.map((file) => [file, 1])) } : {}),
+    ...(external.length > 0 && { use_external_data_format: Object.fromEntries(external.map((file) => [file, 1])) }),
   };
   return {
     ...(to === 'transformers.js' ? { 'transformers.js_config': loading } : {}),

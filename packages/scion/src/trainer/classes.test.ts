@@ -20,7 +20,8 @@ afterAll(() => rm(folder, { recursive: true }));
 
 async function trained(method: string, more: object = {}): Promise<string> {
   const out = join(folder, `run-${method}-${Object.keys(more).join()}`);
-  if (!existsSync(out)) await (await train({ data, model, method, shots: 1, cache: false, seed: 5, out, ...more })).close();
+  const recipe = { data, model, method, shots: 1, cache: false, seed: 5, out, ...more };
+  if (!existsSync(out)) await (await train(recipe)).close();
   return out;
 }
 
