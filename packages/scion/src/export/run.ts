@@ -201,7 +201,8 @@ function about(
     ...(to === 'transformers.js' ? { 'transformers.js_config': loading } : {}),
     scion: {
       version: info.scion, task, method: info.method,
-      backbone: basename(backbone.name), backbone_sha256: backbone.digest, opset, temperature, ...(info.pictures ? { prompts: info.pictures.prompts } : {}),
+      backbone: basename(backbone.name), backbone_sha256: backbone.digest, opset, temperature,
+      ...(info.pictures && { prompts: info.pictures.prompts }),
     },
   };
 }
