@@ -1,4 +1,4 @@
-// npm run bench -- engine | graph-adapter | encode [options]
+// npm run bench -- engine | graph-adapter | encode | serve [options]
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { cores } from './lib/machine.mjs';
@@ -7,6 +7,7 @@ const benchmarks = {
   engine: async (options) => (await import('./engine.mjs')).engine(options),
   'graph-adapter': async (options) => (await import('./graph-adapter.mjs')).graphAdapter(options),
   encode: async (options) => (await import('./encode.mjs')).encode(options),
+  serve: async (options) => (await import('./serve.mjs')).serve(options),
 };
 
 const usage = `npm run bench -- <${Object.keys(benchmarks).join(' | ')}> [options]
@@ -15,6 +16,7 @@ const usage = `npm run bench -- <${Object.keys(benchmarks).join(' | ')}> [option
   --dim 512,1024        graph-adapter: feature widths
   --data DIR            encode: pictures; about 800 x 600 pixels of noise are made where absent
   --images N            encode: pictures of one repetition; default: 1000
+  --requests N          serve: requests at four times the rate that it answers; default: 10000
   --repetitions N       paired repetitions
   --threads N           of both sides; default: all cores
   --python COMMAND      a Python with PyTorch; default: python3
@@ -36,6 +38,7 @@ function readArguments() {
       dim: { type: 'string', default: '512,1024' }, repetitions: { type: 'string' },
       threads: { type: 'string', default: String(cores) }, python: { type: 'string', default: 'python3' },
       data: { type: 'string' }, images: { type: 'string', default: '1000' },
+      requests: { type: 'string', default: '10000' },
       profile: { type: 'boolean', default: false }, json: { type: 'string' },
     },
   });
@@ -46,7 +49,7 @@ function readArguments() {
     run: benchmarks[name], json: values.json,
     options: {
       ...Object.fromEntries(['tokens', 'classes', 'dim'].map((key) => [key, integers(key, values[key])])),
-      images: integers('images', values.images)[0], data: values.data,
+      images: integers('images', values.images)[0], requests: integers('requests', values.requests)[0], data: values.data,
       threads: integers('threads', values.threads)[0], python: values.python, profile: values.profile,
       ...(values.repetitions && { repetitions: integers('repetitions', values.repetitions)[0] }),
     },

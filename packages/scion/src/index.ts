@@ -1,7 +1,12 @@
 /** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
-export { compare, describeRecipe, encodePictures, loadRun, resume, train } from './pipeline/index.js';
+export { addClass, compare, describeRecipe, encodePictures, exportRun, loadRun, openRuns, resume, train } from './pipeline/index.js';
 export { openBackbone } from './pipeline/backbone.js';
 export type { CompareOptions, ComparisonCell, ComparisonDataset, ComparisonResult } from './trainer/compare.js';
+export {
+  type ExportOptions, type ExportTarget, type ExportTask, type ExportedRun, exportTargets, exportTasks,
+} from './export/run.js';
+export { type WeightFormat, weightFormats } from './export/weights.js';
+export { type AddedClass, type ChangedRun, removeClasses } from './trainer/classes.js';
 export { checkRuntime, offeredDevices } from './trainer/check-runtime.js';
 export { type ProgramDescription, describeRun } from './trainer/describe.js';
 export type { Backbone, DualEncoder, OpenBackbone } from './trainer/encode.js';
@@ -11,6 +16,7 @@ export type { EncodedPictures, SourceOptions } from './trainer/pictures.js';
 export { type ComparisonInput, type RecipeInput, describeField, resolveComparison, resolveRecipe } from './trainer/recipe.js';
 export { type PictureInput, pictureIssues } from './trainer/recipe-source.js';
 export type { Evaluation, ImagePrediction, PredictOptions, Prediction, Run } from './trainer/run.js';
+export { type RunSet, type RunSetOptions } from './trainer/run-set.js';
 export { type RunInfo } from './trainer/run-info.js';
 export type { RunOptions } from './trainer/run-pictures.js';
 export { type TrainOptions, environment, version } from './trainer/train.js';
@@ -37,7 +43,7 @@ export { type ContrastiveBatch, type PretrainOptions, type PretrainScore, pretra
 export { type Backbone as BackboneModel, loadBackbone, modelTypes } from './models/index.js';
 export { type PublicCheckpoint, archives, publicCheckpoints } from './models/checkpoints.js';
 export { type FeatureMethod, getMethod, methodNames } from './peft/index.js';
-export { type Issue, ScionError, inputError, ioError, usageError } from './util/errors.js';
+export { type Issue, ScionError, inputError, ioError, unknownName, usageError } from './util/errors.js';
 export { type Tensor, float32, fromFloat64, int64, tensor, toFloat64 } from './util/tensor.js';
 export { nodeRuntime } from './runtime/node.js';
 export { type Device, devices } from './runtime/session.js';

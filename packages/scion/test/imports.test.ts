@@ -22,7 +22,7 @@ const surface: Rule = {
 
 const layout: Readonly<Record<string, Rule>> = {
   util: { packages: ['fastest-levenshtein'] },
-  formats: { node: /^(files|.*-node)\.ts$/ },
+  formats: { node: /^(files|folder|.*-node)\.ts$/ },
   ir: {},
   ops: { folders: ['ir'] },
   autodiff: { folders: ['ir', 'ops'] },
@@ -41,13 +41,15 @@ const layout: Readonly<Record<string, Rule>> = {
   // what runs in a page too (compile, fit, select, …) stays free of Node
   trainer: {
     folders: [...compute, 'formats', 'data', 'tasks', 'hub'], packages: ['zod'],
-    node: /^(run.*|train|describe|parity|pictures|encode)\.ts$/,
+    node: /^(run.*|train|describe|parity|pictures|encode|classes)\.ts$/,
+  },
+  export: {
+    folders: [...compute, 'formats', 'data', 'trainer'], packages: ['@bufbuild/protobuf'], node: /^run\.ts$/,
   },
   // the one place where training and models meet
-  pipeline: { folders: ['data', 'hub', 'models', 'trainer'], node: /^backbone\.ts$/ },
-  export: { folders: ['ir', 'onnx', 'formats', 'models', 'peft', 'nn'] },
-  cli: surface,
-  server: surface,
+  pipeline: { folders: ['data', 'export', 'hub', 'models', 'trainer'], node: /^backbone\.ts$/ },
+  cli: { ...surface, folders: ['index', 'server'] },
+  server: { folders: ['index'], packages: ['@fastify/multipart', 'fastify', 'prom-client'], node: /^/ },
 };
 /** The public entry re-exports from anywhere but the two that stand on it. */
 const entry: Rule = { folders: Object.keys(layout).filter((f) => f !== 'cli' && f !== 'server') };

@@ -1,5 +1,5 @@
 /** The published package: what is in it, and that it works where it is installed. */
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -89,11 +89,23 @@ test('pictures, with the built-in model of the installed package, which is said 
   const said = await installed(['predict', 'pictures', join(data, 'test'), '--json']);
   const { predictions } = JSON.parse(said) as { predictions: unknown[] };
   expect(predictions).toHaveLength(3);
+
+  await writeFile(join(folder, 'serve.mjs'), `
+    import { serve } from 'scion-peft/server';
+    const server = await serve({ pictures: 'pictures' }, { port: 0 });
+    const response = await fetch(server.url + '/health');
+    console.log(JSON.stringify(await response.json()));
+    await server.close();
+  `);
+  expect(JSON.parse(await succeed(process.execPath, ['serve.mjs'], folder))).toMatchObject({ runs: ['pictures'] });
+  await installed(['export', 'pictures', 'exported', '--to', 'onnx']);
+  expect(await readdir(join(folder, 'exported'))).toContain('model.onnx');
 }, 120_000);
 
 test('the types are enough for a strict consumer', async () => {
   await writeFile(join(folder, 'consumer.ts'), `
-    import { type Prediction, type Run, ScionError, float32, loadRun, methodNames, train } from 'scion-peft';
+    import { type Prediction, type Run, ScionError, exportRun, float32, loadRun, methodNames, train } from 'scion-peft';
+    import { type Server, serve } from 'scion-peft/server';
     export async function first(path: string): Promise<Prediction | undefined> {
       const run: Run = await loadRun(path);
       const [prediction] = await run.predict(float32([1, 2], [1, 2]), { top: 1 });
@@ -104,6 +116,8 @@ test('the types are enough for a strict consumer', async () => {
     export const started = train({ features: 'x', method: 'taskres', shots: 'all', training: { lr: 1e-3 }, out: 'y' });
     // @ts-expect-error: the methods' configuration is a record
     export const wrong = train({ features: 'x', config: 3, out: 'y' });
+    export const server: Promise<Server> = serve({ a: 'x' }, { port: 0, onDefect: (error: unknown) => console.log(error) });
+    export const exported = exportRun('x', 'y', { to: 'onnx', dtypes: ['fp16'] }).then(({ files }) => files.join());
     export const isOurs = (e: unknown): boolean => e instanceof ScionError && e.exitCode === 2;
   `);
   await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({

@@ -1,11 +1,13 @@
 /** Picto-11, and that PictoCLIP was trained on nothing that it tests: by name, by concept and by picture. */
-import { readFile, readdir, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readDataset } from '../src/data/dataset.js';
 import { isBuiltInData, pictureSet, pictureSets } from '../src/data/suites.js';
+import { train } from '../src/index.js';
 import { repository } from './command.js';
 
 type Row = [path: string, label: number, name: string];
@@ -121,4 +123,16 @@ describe('by name', () => {
     await expect(pictureSet('picto-11')).rejects.toThrow(/picto-11 is 11 data sets, expected one; name picto-11\/animals, /);
     expect(await pictureSets('/some/folder')).toEqual([{ path: '/some/folder' }]);
   }, 120_000);
+});
+
+test('train takes a task by its name, and the run remembers it so', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'scion-picto-'));
+  try {
+    const run = await train({ data: 'picto-11/navigation', model: 'picto', method: 'zero-shot', out: join(folder, 'run') });
+    expect(run.info.pictures?.data).toBe('picto-11/navigation');
+    expect(run.info.recipe['data']).toBe('picto-11/navigation');
+    await run.close();
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });

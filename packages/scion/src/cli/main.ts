@@ -2,10 +2,13 @@
 /** The command `scion`. */
 import { Command, CommanderError } from 'commander';
 import { version } from '../index.js';
+import { addClasses } from './commands/classes.js';
 import { addCompare } from './commands/compare.js';
+import { addExport } from './commands/export.js';
 import { addFeatures } from './commands/features.js';
 import { addLook } from './commands/look.js';
 import { addModels } from './commands/models.js';
+import { addServe } from './commands/serve.js';
 import { addTrain } from './commands/train.js';
 import { addUse } from './commands/use.js';
 import { report } from './output.js';
@@ -22,6 +25,8 @@ First steps:
   scion compare --features FILE --methods zero-shot,tip-adapter-f,graph-adapter --shots 1,4,16 --html report.html
   scion train --data FOLDER --model openai/clip-vit-base-patch32 --shots 16 --out runs/pictures
   scion predict runs/pictures new.jpg
+  scion export runs/pictures --to onnx exported
+  scion serve runs/pictures
   scion train --features FILE --method graph-adapter --shots 16 --out runs/first
   scion eval runs/first
 Results are on stdout, progress on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.`,
@@ -30,8 +35,11 @@ addFeatures(program);
 addTrain(program);
 addUse(program);
 addCompare(program);
+addClasses(program);
+addExport(program);
 addModels(program);
 addLook(program);
+addServe(program);
 for (const command of program.commands) command.exitOverride();
 
 // a reader that closes early (scion eval … | head) is no failure

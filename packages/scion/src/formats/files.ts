@@ -88,12 +88,14 @@ export async function sha256(path: string): Promise<string> {
  * temporary file is removed and a file that was at `path` stays as it was.
  * @throws ScionError of kind `io` that names the path
  */
-export async function writeAtomically(path: string, parts: Iterable<Uint8Array>): Promise<void> {
+export async function writeAtomically(
+  path: string, parts: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+): Promise<void> {
   const temporary = join(dirname(path), `.scion-${randomUUID()}.tmp`);
   try {
     const file = await open(temporary, 'wx');
     try {
-      for (const part of parts) await writeAll(file, part);
+      for await (const part of parts) await writeAll(file, part);
       await file.sync();
     } finally {
       await file.close();

@@ -1,5 +1,6 @@
 /** A tree of modules with named parameters; paths are those of the Hugging Face checkpoints. */
 import { assert } from '../util/errors.js';
+import type { Tensor } from '../util/tensor.js';
 import type { Parameter } from './parameter.js';
 
 export abstract class Module {
@@ -50,6 +51,20 @@ export abstract class Module {
     for (const [path, module] of this.modules()) {
       for (const [name, p] of module.own) yield [path === '' ? name : `${path}.${name}`, p];
     }
+  }
+
+  /**
+   * Makes frozen parameters of trained ones and settings, so that what depends on them is computed once: for programs
+   * that only predict. Settings without a value keep their own.
+   */
+  freeze(values: Readonly<Record<string, Tensor>>): this {
+    for (const [name, p] of this.parameters()) {
+      if (p.origin.kind === 'frozen' || p.origin.kind === 'external') continue;
+      const value = values[name] ?? (p.origin.kind === 'setting' ? p.origin.value : undefined);
+      assert(value, `no value to freeze ${name} at`);
+      p.origin = { kind: 'frozen', value };
+    }
+    return this;
   }
 
   /** Gives every parameter its full name. The root calls it once the tree stands. */

@@ -34,7 +34,7 @@ export type Origin =
 export class Parameter {
   /** The full name in the module tree, as in the checkpoint; set by `Module.parameter` and its parents. */
   name = '';
-  constructor(readonly shape: Shape, readonly origin: Origin) {}
+  constructor(readonly shape: Shape, public origin: Origin) {}
 }
 
 export const trained = (shape: Shape, initial: Init): Parameter => new Parameter(shape, { kind: 'trained', init: initial });

@@ -9,8 +9,8 @@ import { type DType, bytesOf, fromFloat64, int64 } from '../util/tensor.js';
 import type { Tensor } from '../util/tensor.js';
 import { onnxTypes } from './dtypes.js';
 import {
-  type AttributeProto, AttributeProtoSchema, AttributeProto_AttributeType as Kind, ModelProtoSchema, type NodeProto,
-  NodeProtoSchema, type TensorProto, TensorProtoSchema, TensorProto_DataLocation, type ValueInfoProto,
+  type AttributeProto, AttributeProtoSchema, AttributeProto_AttributeType as Kind, type ModelProto, ModelProtoSchema,
+  type NodeProto, NodeProtoSchema, type TensorProto, TensorProtoSchema, TensorProto_DataLocation, type ValueInfoProto,
   ValueInfoProtoSchema,
 } from './generated/onnx_pb.js';
 
@@ -23,6 +23,13 @@ export interface OnnxModel {
 }
 
 export function encodeModel(graph: Graph, name = 'scion'): OnnxModel {
+  const { model, folder } = modelProto(graph, name);
+  const bytes = toBinary(ModelProtoSchema, model);
+  return folder === undefined ? { bytes } : { bytes, folder };
+}
+
+/** The same before it is written as bytes, for what goes on changing it. */
+export function modelProto(graph: Graph, name = 'scion'): { model: ModelProto; folder: string | undefined } {
   verifyGraph(graph);
   const folder = commonFolder(graph);
   const live = liveNodes(graph);
@@ -54,8 +61,7 @@ export function encodeModel(graph: Graph, name = 'scion'): OnnxModel {
       initializer: [...graph.constants.filter((v) => used.has(v)).map((v) => constantProto(v, folder)), ...extra],
     },
   });
-  const bytes = toBinary(ModelProtoSchema, model);
-  return folder === undefined ? { bytes } : { bytes, folder };
+  return { model, folder };
 }
 
 function encodeNode(

@@ -33,7 +33,7 @@ describe('a slice moves up', () => {
     expect(left((p) => b.slice(b.matmul(p.input([2, 5, 3]), p.input([3, 4])), 1, 1, 2)))
       .toEqual(['Slice[2,1,3]', 'MatMul[2,1,4]']);
     for (const flags of [{ transA: 1 }, { transBatchA: 1 }, { transBatchA: 1, transA: 1 }] as const) {
-      const shape = { '10': [2, 3, 5], '01': [5, 2, 3], '11': [3, 2, 5] }[`${'transA' in flags ? 1 : 0}${'transBatchA' in flags ? 1 : 0}`]!;
+      const shape = ({ '10': [2, 3, 5], '01': [5, 2, 3], '11': [3, 2, 5] } as Record<string, number[]>)[`${'transA' in flags ? 1 : 0}${'transBatchA' in flags ? 1 : 0}`]!;
       expect(left((p) => b.slice(b.fusedMatMul(p.input(shape), p.input([2, 3, 4]), flags), 1, 2, 4)))
         .toContain('FusedMatMul[2,2,4]');
     }

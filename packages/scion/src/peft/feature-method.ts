@@ -25,6 +25,11 @@ export abstract class FeatureModule extends Module {
   /** features [B, d] as the backbone gives them → logits [B, K]. */
   abstract logits(features: Value): Value;
 
+  /**
+   * The image feature [B, d] that is compared with class texts by cosine, for methods that leave the texts as the
+   * backbone gives them: such a method can classify by other words than those it was trained with.
+   */
+  comparedWithTexts?(features: Value): Value;
   /** A scalar added to the loss, for methods whose objective has one. */
   penalty?(features: Value): Value;
 }
@@ -49,6 +54,18 @@ export interface Search {
   grid: Readonly<Record<string, readonly number[]>>;
 }
 
+/** How classes come and go in a trained run without touching the others. */
+export interface ClassChanges {
+  /** What the rows of each trained value stand for; one that is not named belongs to no class. */
+  rows?: Readonly<Record<string, 'classes' | 'support'>>;
+  /** Why a class cannot be added to what was trained; absent where it can. */
+  add?: string;
+  /** Why a class cannot be removed. */
+  remove?: string;
+  /** What is to be known of an added class: values of its own begin where training would have begun. */
+  note?: string;
+}
+
 export interface FeatureMethod<S extends z.ZodObject = z.ZodObject> {
   name: string;
   title: string;
@@ -63,6 +80,8 @@ export interface FeatureMethod<S extends z.ZodObject = z.ZodObject> {
   training?: TrainingDefaults;
   search?: Search;
   create(inputs: FeatureInputs, config: z.output<S>): FeatureModule;
+  /** Absent where classes stay as they are. */
+  classes?: ClassChanges;
 }
 
 /**

@@ -23,4 +23,4 @@ registerMethod(graphAdapter);
 export const parityChecks: readonly ParityCheck[] = [graphAdapterParity];
 
 export { getMethod, methodNames, needText } from './registry.js';
-export type { FeatureInputs, FeatureMethod, FeatureModule, Search, TrainingDefaults } from './feature-method.js';
+export type { ClassChanges, FeatureInputs, FeatureMethod, FeatureModule, Search, TrainingDefaults } from './feature-method.js';

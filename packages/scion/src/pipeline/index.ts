@@ -1,9 +1,12 @@
 /** Training and its results with the models handed in: what a program calls. */
+import * as exporting from '../export/run.js';
+import * as classes from '../trainer/classes.js';
 import * as comparing from '../trainer/compare.js';
 import * as describing from '../trainer/describe.js';
 import * as encoding from '../trainer/pictures.js';
 import type { ComparisonInput, RecipeInput } from '../trainer/recipe.js';
 import * as running from '../trainer/run.js';
+import * as serving from '../trainer/run-set.js';
 import type { RunOptions } from '../trainer/run-pictures.js';
 import * as training from '../trainer/train.js';
 import { openBackbone } from './backbone.js';
@@ -43,3 +46,34 @@ export const encodePictures = (
   input: Parameters<typeof encoding.encodePictures>[0],
   options?: Parameters<typeof encoding.encodePictures>[1],
 ): Promise<encoding.EncodedPictures> => encoding.encodePictures(input, { openBackbone, ...options });
+
+/**
+ * Writes a finished run as ONNX or for transformers.js into a new folder, which appears whole.
+ * @throws ScionError: a run or backbone that is not there or damaged, a task that the method cannot do, a folder with
+ *   content
+ */
+export const exportRun = (
+  path: string,
+  folder: string,
+  options: exporting.ExportOptions,
+): Promise<exporting.ExportedRun> => exporting.exportRun(path, folder, { openBackbone, ...options });
+
+/**
+ * Loads several finished runs, by names of the caller, with one model for all that share their backbone: for a server.
+ * @throws ScionError with every run that is missing, unfinished or damaged, or whose backbone is not there
+ */
+export const openRuns = (
+  paths: Readonly<Record<string, string>>,
+  options?: serving.RunSetOptions,
+): Promise<serving.RunSet> => serving.openRuns(paths, { openBackbone, ...options });
+
+/**
+ * Writes a run with one class more into a new folder, which appears whole; what was trained stays as it is.
+ * @throws ScionError: a method that cannot take a class, a name that is taken, pictures or a backbone that are not there
+ */
+export const addClass = (
+  path: string,
+  added: classes.AddedClass,
+  out: string,
+  options?: RunOptions,
+): Promise<classes.ChangedRun> => classes.addClass(path, added, out, { openBackbone, ...options });

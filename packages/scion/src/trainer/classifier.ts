@@ -6,8 +6,16 @@ import { type Tensor, float32 } from '../util/tensor.js';
 import { compileInference } from './compile.js';
 import { openProgram } from './program.js';
 
-/** Rows per run at most; a run that is not full is padded, so that one compilation serves any number of rows. */
-const batchRows = 256;
+/** What `rows` is where nobody says so. */
+const defaultRows = 256;
+
+export interface ClassifierOptions extends SessionOptions {
+  /**
+   * Rows of one inference; one that is not full is padded, so that one compilation serves any number of rows. Default
+   * 256; fewer answer a single row sooner.
+   */
+  rows?: number | undefined;
+}
 
 export interface FeatureClassifier {
   readonly classes: number;
@@ -27,7 +35,7 @@ export async function openClassifier(
   runtime: Runtime,
   module: FeatureModule,
   values: Tensors,
-  options: SessionOptions = {},
+  { rows: batchRows = defaultRows, ...options }: ClassifierOptions = {},
 ): Promise<FeatureClassifier> {
   const { dim, classes } = module.inputs;
   const program = compileInference((graph: Graph): { logits: Value } => ({

@@ -22,6 +22,8 @@ export interface ImageTower {
 export interface TextTower {
   /** Tokens of a text, padding included. */
   readonly textLength: number;
+  /** Whether padding is read like any other token. */
+  readonly readsPadding?: boolean;
   /** ids int64 [B, T] → [B, d]; normalised or not, as its model says */
   textFeatures(ids: Value): Value;
   /** What cosines are multiplied with, a scalar. */
@@ -102,6 +104,10 @@ export interface ImageEncoder {
     pictures: readonly Picture[],
     options?: { skipBad?: ((position: number, error: ScionError) => void) | undefined; what?: string },
   ): Promise<{ features: Tensor<'float32'>; positions: number[] }>;
+  /** Pixels [N, 3, H, W] as the processor makes them, N up to the batch size → features [N, d]. Nothing is cached. */
+  encodePixels(pixels: Tensor<'float32'>): Promise<Tensor<'float32'>>;
+  /** Loads the model, which otherwise the first picture does. */
+  load(): Promise<void>;
   release(): Promise<void>;
 }
 
@@ -140,8 +146,17 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
           view: { random: Random.seeded(views.seed).child('view', sha256, view), flip: views.flip },
         };
 
+  const encodePixels = async ({ data, shape: [count] }: Tensor<'float32'>): Promise<Tensor<'float32'>> => {
+    assert(count! <= batchSize, `${count} pictures for batches of ${batchSize}`);
+    const pixels = count === batchSize ? data : padded(data, numel(shape));
+    const { features } = await (await open()).run({ images: float32(shape, pixels) });
+    return float32([count!, dim], (features!.data as Float32Array).subarray(0, count! * dim));
+  };
+
   return {
     dim,
+    encodePixels,
+    load: async () => void await open(),
     async encode(pictures, { skipBad, what = 'pictures' } = {}) {
       const out = new Float32Array(pictures.length * dim);
       const places = positionsByKey(pictures.map(keyOf));
@@ -174,12 +189,9 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
           await running;
           stopIf(options.signal);
           running = (async () => {
-            const session = await open();
-            const count = batch.positions.length;
-            const pixels = count === batchSize ? batch.pixels.data : padded(batch.pixels.data, numel(shape));
-            const { features } = await session.run({ images: float32(shape, pixels) });
+            const features = await encodePixels(batch.pixels);
             for (const [i, position] of batch.positions.entries()) {
-              const row = (features!.data as Float32Array).subarray(i * dim, (i + 1) * dim);
+              const row = features.data.subarray(i * dim, (i + 1) * dim);
               put(keys[position]!, row);
               await cache?.add(keys[position]!, row);
             }

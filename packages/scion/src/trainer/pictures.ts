@@ -229,7 +229,7 @@ export function rowGroups(groups: ImageDataset['groups'], positions: readonly nu
 }
 
 /** What names the data from wherever a run is used. */
-const lasting = (data: string): string => (isBuiltInData(data) ? data : resolve(data));
+export const lasting = (data: string): string => (isBuiltInData(data) ? data : resolve(data));
 
 /** Opens a model with the function that was handed in. */
 export function open(
@@ -278,8 +278,9 @@ function checkWordless({ name }: Backbone, recipe: RecipeSource, need: Need): vo
   if (issues.length > 0) throw new ScionError('usage', issues);
 }
 
-async function promptsOf(
-  { templates, descriptions, model = defaultModel }: RecipeSource,
+/** The texts of classes as a recipe says. */
+export async function promptsOf(
+  { templates, descriptions, model = defaultModel }: Pick<RecipeSource, 'templates' | 'descriptions' | 'model'>,
   classNames: readonly string[],
 ): Promise<string[][]> {
   const texts = descriptions === undefined ? undefined : await readDescriptions(descriptions);

@@ -15,23 +15,22 @@ import { existsSync } from 'node:fs';
 import {
   access,
   constants,
-  mkdir,
   open,
   readFile,
   readdir,
   rename,
   rm,
-  rmdir,
   truncate,
   writeFile,
 } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemError, writeAtomically } from '../formats/files.js';
+import { makeWholeFolder, removeEmpty } from '../formats/folder.js';
 import { readSafetensors, writeSafetensors } from '../formats/safetensors-node.js';
 import type { Tensors } from '../runtime/session.js';
-import { ScionError, inputError, usageError } from '../util/errors.js';
+import { inputError, usageError } from '../util/errors.js';
 import type { Checkpoint, Metric } from './fit.js';
 import type { RunInfo } from './run-info.js';
 import { parseRunInfo } from './run-info.js';
@@ -68,30 +67,9 @@ export class RunFolder {
    * @throws ScionError where the folder exists with content, or cannot be written
    */
   static async create(path: string, info: RunInfo, support: Tensors): Promise<RunFolder> {
-    const parent = dirname(resolve(path));
-    const draft = join(parent, `.${basename(path)}-${randomUUID()}.tmp`);
-    let made: string | undefined;
-    try {
-      made = await makeFolders(parent);
-      await mkdir(draft);
-      await writeSafetensors(join(draft, files.support), support);
-      await writeFile(join(draft, files.metrics), '');
+    const made = await makeRunFolder(path, info, support, async (draft) => {
       await writeFile(join(draft, files.lock), String(process.pid));
-      await writeFile(join(draft, files.info), serialise(info));
-      // an empty folder may be in the way, one with content must not be touched
-      await rmdir(path).catch((cause: NodeJS.ErrnoException) => {
-        if (cause.code === 'ENOTEMPTY' || cause.code === 'EEXIST' || cause.code === 'ENOTDIR') throw cause;
-      });
-      await rename(draft, path);
-    } catch (cause) {
-      await rm(draft, { recursive: true, force: true }).catch(() => undefined);
-      await removeEmpty(parent, made);
-      // the error names the folder that the user knows, not the draft
-      const reason = cause instanceof ScionError ? cause.cause : cause;
-      const code = (reason as NodeJS.ErrnoException).code;
-      if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOTDIR') throw occupied(path);
-      throw systemError(path, 'make the run folder', reason);
-    }
+    });
     return new RunFolder(path, info, made);
   }
 
@@ -173,7 +151,7 @@ export class RunFolder {
   }
 
   async writeAdapter(values: Tensors): Promise<void> {
-    await writeSafetensors(join(this.path, files.adapter), values, { format: 'scion-peft' });
+    await writeAdapter(this.path, values);
   }
 
   /** Gives the lock back. */
@@ -194,28 +172,29 @@ export class RunFolder {
   }
 }
 
-/** Makes a folder and those above it; gives the topmost that was made. Node's own way never ends below /proc. */
-async function makeFolders(path: string): Promise<string | undefined> {
-  if (existsSync(path)) return undefined;
-  const above = await makeFolders(dirname(path));
-  await mkdir(path).catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code !== 'EEXIST') throw cause;
+/**
+ * Makes the folder of a run with its first files, in one rename.
+ * @param more writes further files into it before it appears
+ * @returns the topmost folder that had to be made on the way to `path`
+ */
+async function makeRunFolder(
+  path: string, info: RunInfo, support: Tensors, more: (draft: string) => Promise<void>,
+): Promise<string | undefined> {
+  return makeWholeFolder(path, { what: 'the run folder', occupied }, async (draft) => {
+    await writeSafetensors(join(draft, files.support), support);
+    await writeFile(join(draft, files.metrics), '');
+    await more(draft);
+    await writeFile(join(draft, files.info), serialise(info));
   });
-  return above ?? path;
 }
 
-/** Removes the folders from `path` up to `top`, as far as they are empty. */
-async function removeEmpty(path: string, top: string | undefined): Promise<void> {
-  for (let at = path; top !== undefined && at.startsWith(top); at = dirname(at)) {
-    if (
-      !(await rmdir(at).then(
-        () => true,
-        () => false,
-      ))
-    )
-      return;
-  }
+/** Writes a finished run into a new folder, which appears whole. @throws ScionError where the folder has content */
+export async function writeFinishedRun(path: string, info: RunInfo, support: Tensors, values: Tensors): Promise<void> {
+  await makeRunFolder(path, info, support, (draft) => writeAdapter(draft, values));
 }
+
+const writeAdapter = (folder: string, values: Tensors): Promise<void> =>
+  writeSafetensors(join(folder, files.adapter), values, { format: 'scion-peft' });
 
 function parseLine(line: string): { step: number } | undefined {
   try {

@@ -34,6 +34,10 @@ const runInfo = z.object({
   class_names: z.array(z.string()).min(2),
   dim: z.number().int().positive(),
   logit_scale: z.number().positive(),
+  /** Classes that came or went after the training, the latest last. */
+  class_changes: z
+    .array(z.object({ change: z.enum(['added', 'removed']), class: z.string(), pictures: z.number(), at: z.string() }))
+    .optional(),
   environment: z.record(z.string(), z.string()),
   validation: z.enum(['holdout', 'kfold', 'none']),
   warnings: z.array(z.string()),

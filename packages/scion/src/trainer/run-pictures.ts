@@ -21,6 +21,8 @@ export interface RunOptions extends SourceOptions {
   skipBad?: boolean | undefined;
   /** What models are computed on, wherever the run was trained. Default cpu. */
   device?: Device | undefined;
+  /** Rows of features in one inference; see `ClassifierOptions`. */
+  rows?: number | undefined;
   /** Whether features of whole data sets are kept for the next time. Default true. */
   cache?: boolean | undefined;
 }
@@ -40,7 +42,7 @@ export function openRunPictures(path: string, info: RunInfo, runtime: () => Runt
   const encoderOf = (cached: boolean): Promise<ImageEncoder> => {
     const before = made.get(cached);
     if (before) return before;
-    const opened = openChecked(path, info, options, folder).then((backbone) =>
+    const opened = openRunBackbone(path, info, options, folder).then((backbone) =>
       openImageEncoder({
         runtime: runtime(),
         backbone,
@@ -62,13 +64,7 @@ export function openRunPictures(path: string, info: RunInfo, runtime: () => Runt
       options.onBad?.(error);
     };
     const encoder = await encoderOf(cached);
-    if (encoder.dim !== info.dim) {
-      throw inputError(
-        path,
-        `takes features of ${info.dim} numbers, the model makes ${encoder.dim}; ` +
-          'use the backbone that the run was trained on',
-      );
-    }
+    checkDim(path, info, encoder.dim);
     const hashes = await hashPictures([...new Set(paths)], bad);
     const there = paths.flatMap((file, at) => (hashes.has(file) ? [{ file, at }] : []));
     const { features, positions } = await encoder.encode(
@@ -119,11 +115,23 @@ export function openRunPictures(path: string, info: RunInfo, runtime: () => Runt
   };
 }
 
-/** @throws ScionError where the model is not the one that the run was trained on */
-async function openChecked(
+/** @throws ScionError where a backbone makes features of another width than the run takes */
+export function checkDim(path: string, info: RunInfo, dim: number): void {
+  if (dim === info.dim) return;
+  throw inputError(
+    path,
+    `takes features of ${info.dim} numbers, the model makes ${dim}; use the backbone that the run was trained on`,
+  );
+}
+
+/**
+ * Opens the backbone of a run again: where it was in training, or where `options.model` says.
+ * @throws ScionError where the model is not the one that the run was trained on
+ */
+export async function openRunBackbone(
   path: string,
   info: RunInfo,
-  options: RunOptions,
+  options: Pick<RunOptions, 'model' | 'revision' | 'openBackbone'>,
   cache: string | undefined,
 ): Promise<Backbone> {
   const { pictures } = info;

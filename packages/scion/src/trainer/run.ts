@@ -74,14 +74,28 @@ export interface Run {
 /** Loads a run folder. @throws ScionError where it is missing, unfinished, damaged or too new */
 export async function loadRun(path: string, options: RunOptions = {}): Promise<Run> {
   await checkDevice(options.device);
-  const info = await readRunInfo(path);
-  if (info.state !== 'finished' || !info.result) {
+  const { info, support, values } = await readRun(path);
+  return runFromParts(path, info, support, values, options);
+}
+
+/** What the folder of a finished run holds. */
+export interface StoredRun {
+  info: RunInfo & { result: NonNullable<RunInfo['result']> };
+  /** The frozen features that the method is built on. */
+  support: Tensors;
+  /** The trained values, by parameter name. */
+  values: Tensors;
+}
+
+/** Reads a run folder. @throws ScionError where it is missing, unfinished, damaged or too new */
+export async function readRun(path: string): Promise<StoredRun> {
+  const { result, ...info } = await readRunInfo(path);
+  if (info.state !== 'finished' || !result) {
     throw inputError(path, `the run is not finished; go on with \`scion resume ${path}\``);
   }
   const read = async (name: string): Promise<Tensors> =>
     Object.fromEntries((await readSafetensors(join(path, name))).tensors);
-  const [support, values] = [await read(files.support), await read(files.adapter)];
-  return runFromParts(path, info, support, values, options);
+  return { info: { ...info, result }, support: await read(files.support), values: await read(files.adapter) };
 }
 
 /** The inputs of a run's method, from what its folder stores. */
@@ -144,7 +158,7 @@ export function runFromParts(
   const started = (): Runtime => (runtime ??= nodeRuntime({ device: options.device }));
   const open = (): Promise<FeatureClassifier> => {
     if (closed) throw usageError(path, 'this run has been closed; load it again');
-    return (classifier ??= openClassifier(started(), module, values));
+    return (classifier ??= openClassifier(started(), module, values, { rows: options.rows }));
   };
   const pictures = openRunPictures(path, info, started, options);
   const calibration = info.result?.calibration;

@@ -10,7 +10,7 @@ import { ScionError, inputError } from '../util/errors.js';
 import { type Tensor, int64, numel } from '../util/tensor.js';
 import { checkDevice } from './check-runtime.js';
 import type { Metric } from './fit.js';
-import { type RecipeFeatures, type SourceOptions, recipeFeatures } from './pictures.js';
+import { type RecipeFeatures, type SourceOptions, lasting, recipeFeatures } from './pictures.js';
 import { type Recipe, type RecipeInput, resolveRecipe } from './recipe.js';
 import { type Run, evaluateSplit, loadRun, runFromParts } from './run.js';
 import { RunFolder, checkFree } from './run-folder.js';
@@ -59,9 +59,10 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
   const resolved = resolveRecipe(rest);
   const { method } = resolved;
   // a run remembers where its features are, wherever it is used from
-  for (const key of ['features', 'data', 'descriptions'] as const) {
+  for (const key of ['features', 'descriptions'] as const) {
     if (resolved.recipe[key] !== undefined) resolved.recipe[key] = resolve(resolved.recipe[key]);
   }
+  if (resolved.recipe.data !== undefined) resolved.recipe.data = lasting(resolved.recipe.data);
   await checkFree(out);
   await checkDevice(resolved.recipe.device);
   const file = await recipeFeatures(resolved.recipe, { train: true, text: needText([method]) }, options);

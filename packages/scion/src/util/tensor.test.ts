@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import {
-  arrayOver, bytesOf, float32, fromBfloat16, fromFloat16, fromFloat64, int64, tensor, toBfloat16, toFloat16, toFloat32,
-  toFloat64,
+  arrayOver, bytesOf, float32, fromBfloat16, fromFloat16, fromFloat64, int64, narrowFloat16, tensor, toBfloat16,
+  toFloat16, toFloat32, toFloat64,
 } from './tensor.js';
 
 const patterns = Uint16Array.from({ length: 2 ** 16 }, (_, i) => i);
@@ -96,4 +96,19 @@ describe('conversions', () => {
 
 test('a length that does not fit the shape is refused', () => {
   expect(() => float32([2, 2], [1, 2, 3])).toThrow('3 elements for shape [2, 2]');
+});
+
+test('whole arrays are rounded to float16 as single numbers are', () => {
+  // every float16, what lies in the middle of two, and the float32 numbers next to these
+  const values = new Float32Array(Array.from(patterns, (bits) => [
+    fromFloat16(bits), (fromFloat16(bits) + fromFloat16(bits ^ 1)) / 2, (fromFloat16(bits) + fromFloat16(bits + 1)) / 2,
+  ]).flat());
+  const bits = new Uint32Array(values.buffer);
+  const all = new Float32Array(3 * values.length);
+  const raw = new Uint32Array(all.buffer);
+  bits.forEach((u, i) => raw.set([u, u + 1, Math.max(0, u - 1)], 3 * i));
+  const found = narrowFloat16(all);
+  const wrong = all.findIndex((x, i) => found[i] !== toFloat16(x));
+  expect(wrong < 0 ? undefined : [all[wrong], found[wrong], toFloat16(all[wrong]!)]).toBeUndefined();
+  expect(narrowFloat16(Float32Array.of(65519, 65520, -1e30, 1e-30))).toEqual(Uint16Array.of(0x7bff, 0x7c00, 0xfc00, 0));
 });

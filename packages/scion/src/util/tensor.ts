@@ -154,6 +154,22 @@ function widenFloat16(bits: Uint16Array): Float32Array {
   return out;
 }
 
+/** The bits of the nearest binary16 of each number, as `toFloat16` gives them; by integers alone, for whole weights. */
+export function narrowFloat16(numbers: Float32Array): Uint16Array {
+  const bits = new Uint32Array(numbers.buffer, numbers.byteOffset, numbers.length);
+  const out = new Uint16Array(numbers.length);
+  for (let i = 0; i < out.length; i++) {
+    const sign = (bits[i]! >>> 16) & 0x8000;
+    const magnitude = bits[i]! & 0x7fffffff;
+    // normal numbers of binary16: the exponent is moved, and 13 bits are rounded away, ties to even
+    const normal = magnitude >= 0x38800000 && magnitude < 0x47800000;
+    out[i] = normal
+      ? sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13)
+      : toFloat16(numbers[i]!);
+  }
+  return out;
+}
+
 /** The bits of a bfloat16 are the upper half of a float32's. */
 function widenBfloat16(bits: Uint16Array): Float32Array {
   const out = new Uint32Array(bits.length);

@@ -26,12 +26,16 @@ class ClipAdapter extends FeatureModule {
   }
 
   logits(features: Value): Value {
+    const text = bind(features.graph, this.text);
+    return cosineLogits(this.comparedWithTexts(features), text, this.inputs.logitScale);
+  }
+
+  override comparedWithTexts(features: Value): Value {
     const { graph } = features;
     const hidden = f.relu(f.fusedMatMul(features, bind(graph, this.down), { transB: 1 }));
     const adapted = f.relu(f.fusedMatMul(hidden, bind(graph, this.up), { transB: 1 }));
     const { ratio } = this.options;
-    const mixed = f.add(f.mul(adapted, ratio), f.mul(features, 1 - ratio));
-    return cosineLogits(mixed, bind(graph, this.text), this.inputs.logitScale);
+    return f.add(f.mul(adapted, ratio), f.mul(features, 1 - ratio));
   }
 }
 
@@ -44,5 +48,6 @@ export const clipAdapter: FeatureMethod<typeof config> = {
   config,
   training: { optimizer: 'adam', lr: 1e-3, epochs: 100, batch_size: 256, schedule: 'cosine' },
   search: { when: 'train', published: false, grid: { ratio: [0.1, 0.2, 0.4, 0.6, 0.8] } },
+  classes: { note: 'it is known by its words; the bottleneck has not seen its pictures' },
   create: (inputs, options) => new ClipAdapter(inputs, options).named(),
 };

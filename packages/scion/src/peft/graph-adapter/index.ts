@@ -45,6 +45,9 @@ class GraphAdapter extends FeatureModule {
   }
 }
 
+const tied = 'each class text is mixed over the graph of all classes, so that one more or less changes every other; '
+  + 'train again';
+
 export const graphAdapter: FeatureMethod<typeof config> = {
   name: 'graph-adapter',
   title: 'GraphAdapter',
@@ -54,5 +57,6 @@ export const graphAdapter: FeatureMethod<typeof config> = {
   config,
   training: { optimizer: 'adam', lr: 1e-3, epochs: 100, batch_size: 256, schedule: 'cosine' },
   search: { when: 'train', published: false, grid: { beta: [0.5, 0.6, 0.7, 0.8] } },
+  classes: { add: tied, remove: tied },
   create: (inputs, options) => new GraphAdapter(inputs, options).named(),
 };

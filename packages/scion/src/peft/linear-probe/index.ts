@@ -41,5 +41,9 @@ export const linearProbe: FeatureMethod<typeof config> = {
   config,
   training: { optimizer: 'lbfgs', lr: 1, epochs: 500, batch_size: Number.MAX_SAFE_INTEGER, schedule: 'constant' },
   search: { when: 'train', published: true, grid: { l2: [1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9] } },
+  classes: {
+    rows: { weight: 'classes', bias: 'classes' },
+    add: 'the weights of a class are fitted against those of all others; train again with its pictures among the data',
+  },
   create: (inputs, options) => new LinearProbe(inputs, options).named(),
 };

@@ -37,5 +37,9 @@ export const taskRes: FeatureMethod<typeof config> = {
   config,
   training: { optimizer: 'adam', lr: 2e-3, epochs: 100, batch_size: 256, schedule: 'cosine' },
   search: { when: 'train', published: false, grid: { alpha: [0.1, 0.25, 0.5, 1, 2] } },
+  classes: {
+    rows: { text_feature_residuals: 'classes' },
+    note: 'it is known by its words; its residual is 0, which is where training begins, and its pictures are only kept',
+  },
   create: (inputs, options) => new TaskRes(inputs, options).named(),
 };

@@ -62,6 +62,7 @@ export const tipAdapter: FeatureMethod<typeof config> = {
   needsText: true,
   config,
   search,
+  classes: {},
   create: (inputs, options) => new TipAdapter(inputs, options, false).named(),
 };
 
@@ -74,5 +75,9 @@ export const tipAdapterF: FeatureMethod<typeof config> = {
   config,
   training: { optimizer: 'adamw', lr: 1e-3, eps: 1e-4, epochs: 20, batch_size: 256, schedule: 'cosine' },
   search,
+  classes: {
+    rows: { keys: 'support' },
+    note: 'its keys are the features of its pictures, as in tip-adapter; those of the other classes are tuned',
+  },
   create: (inputs, options) => new TipAdapter(inputs, options, true).named(),
 };

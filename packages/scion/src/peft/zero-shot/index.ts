@@ -21,6 +21,10 @@ class ZeroShot extends FeatureModule {
   logits(features: Value): Value {
     return cosineLogits(features, bind(features.graph, this.text), this.inputs.logitScale);
   }
+
+  override comparedWithTexts(features: Value): Value {
+    return features;
+  }
 }
 
 const config = z.strictObject({});
@@ -32,5 +36,6 @@ export const zeroShot: FeatureMethod<typeof config> = {
   summary: 'similarity of the image to the class texts; nothing is trained',
   needsText: true,
   config,
+  classes: {},
   create: (inputs) => new ZeroShot(inputs).named(),
 };

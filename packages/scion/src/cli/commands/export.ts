@@ -1,0 +1,41 @@
+/** `scion export`: a finished run for other programs. */
+import type { Command } from 'commander';
+import {
+  type ExportTarget, type ExportTask, type WeightFormat, exportRun, exportTargets, exportTasks, usageError,
+  weightFormats,
+} from '../../index.js';
+import { print } from '../output.js';
+
+interface Options {
+  to?: string;
+  task?: string;
+  dtype: string;
+  model?: string;
+  json?: boolean;
+}
+
+const formats = Object.keys(weightFormats);
+
+export function addExport(program: Command): void {
+  program
+    .command('export <run> <folder>')
+    .summary('a run as ONNX, or as a model for transformers.js')
+    .description(
+      'Writes the backbone and what was trained as one model from pixels to class logits into a new folder, with the ' +
+        'class names and the preprocessing beside it. The softmax of the logits is what `scion predict` gives.',
+    )
+    .option('--to <target>', `what to write: ${exportTargets.join(' or ')}`)
+    .option('--task <task>', `what the model does: ${exportTasks.join(' or ')} (asked about any words)`, exportTasks[0])
+    .option('--dtype <formats>', `formats of the weights, with commas: ${formats.join(', ')}`, 'fp32')
+    .option('--model <name|path>', 'the backbone, where it is not where it was in training')
+    .option('--json', 'print what was written as JSON')
+    .action(async (run: string, folder: string, { to, task, dtype, model, json }: Options) => {
+      if (to === undefined) throw usageError('--to', `missing: expected ${exportTargets.join(' or ')}`);
+      // names are checked where they mean something
+      const exported = await exportRun(run, folder, {
+        to: to as ExportTarget, task: task as ExportTask, dtypes: dtype.split(',') as WeightFormat[], model,
+      });
+      const paths = exported.files.map((file) => `${folder}/${file}`);
+      print(json === true, { run, to, ...exported }, () => paths.join('\n'));
+    });
+}

@@ -1,0 +1,220 @@
+/** A finished run as files that other programs load: plain ONNX, or the folder of a model for transformers.js. */
+import { existsSync } from 'node:fs';
+import { copyFile, mkdir, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, relative } from 'node:path';
+import { cacheFolder } from '../data/cache-folder.js';
+import { imageProcessorConfig } from '../data/image-processor-config.js';
+import { makeWholeFolder } from '../formats/folder.js';
+import { Graph, type Value } from '../ir/graph.js';
+import * as f from '../nn/functional.js';
+import { opset } from '../onnx/encode.js';
+import type { FeatureModule } from '../peft/index.js';
+import { nodeRuntime } from '../runtime/node.js';
+import type { Backbone, TextTower } from '../trainer/encode.js';
+import { type StoredRun, readRun, storedModule } from '../trainer/run.js';
+import { type RunOptions, checkDim, openRunBackbone } from '../trainer/run-pictures.js';
+import { inputError, unknownName, usageError } from '../util/errors.js';
+import { type Build, inferenceModel } from './model.js';
+import type { OpenAxis } from './symbolic.js';
+import { type WeightFormat, inlineLimit, weightFormats, writeModel } from './weights.js';
+
+export const exportTargets = ['onnx', 'transformers.js'] as const;
+export type ExportTarget = (typeof exportTargets)[number];
+
+export interface ExportOptions extends Pick<RunOptions, 'model' | 'revision' | 'openBackbone'> {
+  to: ExportTarget;
+  /** What the model is to do. Default `image-classification`. */
+  task?: ExportTask | undefined;
+  /** Formats of the weights, each a model file; the first is the one that transformers.js takes by itself. */
+  dtypes?: readonly WeightFormat[] | undefined;
+  /** Weights in bytes beyond which they stand in a file of external data. Default 1 GiB. */
+  inlineLimit?: number | undefined;
+}
+
+export interface ExportedRun {
+  folder: string;
+  task: ExportTask;
+  /** Paths below the folder. */
+  files: string[];
+}
+
+/** A run with all that its model is made of. */
+interface Source {
+  readonly path: string;
+  readonly stored: StoredRun;
+  readonly backbone: Backbone;
+  readonly module: FeatureModule;
+  /** What logits are divided by, so that their softmax is what `predict` gives. */
+  readonly temperature: number;
+}
+
+interface Task {
+  axes(source: Source): readonly OpenAxis[];
+  build(source: Source): Build;
+  /** The part of config.json that this task needs. @param javascript whether transformers.js will read it */
+  config(source: Source, javascript: boolean): Record<string, unknown>;
+  /** Files that are copied from the backbone's folder. */
+  files: readonly string[];
+}
+
+const pixels = ({ processor: { height, width } }: Backbone, graph: Graph, batch: number): Value =>
+  graph.input('pixel_values', 'float32', [batch, 3, height, width]);
+
+/** Lengths at which programs are built: no other number of a program should be one of them. */
+const batchSizes = [31, 37, 41] as const;
+const textBatchSizes = [43, 53, 47] as const;
+/** Whether texts of this many tokens at most may be shorter: programs are then built a little below the most. */
+const openLength = (most: number): boolean => most >= 8;
+
+const tasks = {
+  'image-classification': {
+    axes: () => [{ name: 'batch_size', input: 'pixel_values', axis: 0, sizes: batchSizes }],
+    build: ({ backbone, module, temperature }) => (graph, size) => {
+      const features = backbone.encoder.imageFeatures(pixels(backbone, graph, size('batch_size')));
+      return { logits: f.div(module.logits(features), temperature) };
+    },
+    config: ({ stored: { info } }, javascript) => ({
+      // the class by which transformers.js runs any model from pixel_values to logits
+      ...(javascript ? { architectures: ['ViTForImageClassification'], model_type: 'vit' } : {}),
+      id2label: Object.fromEntries(info.class_names.map((name, k) => [k, name])),
+      label2id: Object.fromEntries(info.class_names.map((name, k) => [name, k])),
+    }),
+    files: [],
+  },
+  'zero-shot-image-classification': {
+    axes: (source) => {
+      const { textLength: most } = words(source);
+      return [
+        { name: 'image_batch_size', input: 'pixel_values', axis: 0, sizes: batchSizes },
+        { name: 'text_batch_size', input: 'input_ids', axis: 0, sizes: textBatchSizes },
+        ...(openLength(most) ? [{
+          name: 'sequence_length', input: 'input_ids', axis: 1, sizes: [most - 1, most - 2, most - 4] as const,
+        }] : []),
+      ];
+    },
+    build: (source) => (graph, size) => {
+      const { backbone, module, temperature, stored: { info } } = source;
+      const encoder = words(source);
+      const length = openLength(encoder.textLength) ? size('sequence_length') : encoder.textLength;
+      const ids = graph.input('input_ids', 'int64', [size('text_batch_size'), length]);
+      const image = backbone.encoder.imageFeatures(pixels(backbone, graph, size('image_batch_size')));
+      const images = f.l2Normalize(openTo(source, module)(image));
+      const texts = f.l2Normalize(encoder.textFeatures(ids));
+      const cosines = f.matmul(images, f.transpose(texts, [1, 0]));
+      const logits = f.mul(cosines, info.logit_scale / temperature);
+      return {
+        logits_per_image: logits, logits_per_text: f.transpose(logits, [1, 0]),
+        text_embeds: texts, image_embeds: images,
+      };
+    },
+    config: () => ({ architectures: ['CLIPModel'], model_type: 'clip' }),
+    files: ['tokenizer.json', 'tokenizer_config.json'],
+  },
+} as const satisfies Record<string, Task>;
+export type ExportTask = keyof typeof tasks;
+export const exportTasks = Object.keys(tasks) as ExportTask[];
+
+/** The text tower, where words can be given as transformers.js gives them. */
+function words({ path, backbone: { name, text } }: Source): TextTower {
+  const other = 'export it as image-classification';
+  if (!text) throw inputError(path, `its backbone ${name} sees pictures alone and knows no words; ${other}`);
+  if (!text.encoder.readsPadding) return text.encoder;
+  throw inputError(path, `the text tower of its backbone ${name} reads padding, so that texts need their full length, and `
+    + `transformers.js gives it that with SigLIP's own sigmoid scores only; ${other}`);
+}
+
+/** How a method changes the image feature, where it can be asked about any words. */
+function openTo({ path, stored: { info } }: Source, module: FeatureModule): (features: Value) => Value {
+  if (module.comparedWithTexts) return (features) => module.comparedWithTexts!(features);
+  throw inputError(path, `${info.method} is tied to the classes that it was trained on, so it cannot be asked about `
+    + 'other words; export it as image-classification, or train zero-shot or clip-adapter');
+}
+
+/**
+ * Writes a run into a new folder, which appears whole: `model.onnx` (for transformers.js below `onnx/`), `config.json`
+ * with the class names, `preprocessor_config.json`, and what the task needs besides.
+ * @throws ScionError: a run or backbone that is not there or damaged, a task that the method cannot do, a folder with
+ *   content
+ */
+export async function exportRun(path: string, folder: string, options: ExportOptions): Promise<ExportedRun> {
+  const { to, task: name = 'image-classification', dtypes = ['fp32'] } = options;
+  checkNames(to, name, dtypes);
+  const source = await open(path, options);
+  const task: Task = tasks[name];
+  const files: string[] = [];
+  const runtime = nodeRuntime();
+  try {
+    if (name === 'zero-shot-image-classification') openTo(source, source.module);
+    await makeWholeFolder(folder, { what: 'the folder', occupied }, async (draft) => {
+      const place = to === 'onnx' ? draft : join(draft, 'onnx');
+      await mkdir(place, { recursive: true });
+      const external: string[] = [];
+      for (const dtype of dtypes) {
+        const file = join(place, `model${weightFormats[dtype].suffix}.onnx`);
+        const model = await inferenceModel(task.build(source), task.axes(source), runtime, name);
+        const written = await writeModel(model, file, dtype, options.inlineLimit ?? inlineLimit);
+        if (written.length > 1) external.push(basename(file));
+        files.push(...written.map((at) => relative(draft, at).replaceAll('\\', '/')));
+      }
+      const write = async (file: string, content: unknown): Promise<void> => {
+        await writeFile(join(draft, file), `${JSON.stringify(content, undefined, 2)}\n`);
+        files.push(file);
+      };
+      const own = task.config(source, to === 'transformers.js');
+      await write('config.json', { ...own, ...about(source, name, dtypes, external, to) });
+      await write('preprocessor_config.json', imageProcessorConfig(source.backbone.processor));
+      const from = await folderOf(source.backbone);
+      for (const file of task.files.filter((file) => existsSync(join(from, file)))) {
+        await copyFile(join(from, file), join(draft, file));
+        files.push(file);
+      }
+    });
+  } finally {
+    await runtime.close();
+  }
+  return { folder, task: name, files };
+}
+
+function checkNames(to: string, task: string, dtypes: readonly string[]): void {
+  if (!(exportTargets as readonly string[]).includes(to)) throw unknownName('--to', 'target', to, exportTargets);
+  if (!Object.hasOwn(tasks, task)) throw unknownName('--task', 'task', task, exportTasks);
+  for (const dtype of dtypes) {
+    if (!Object.hasOwn(weightFormats, dtype)) throw unknownName('--dtype', 'format', dtype, Object.keys(weightFormats));
+  }
+}
+
+const occupied = (path: string): Error =>
+  usageError('folder', `${path} has content already; choose another folder, or remove it`);
+
+async function open(path: string, options: ExportOptions): Promise<Source> {
+  const stored = await readRun(path);
+  const { info, support, values } = stored;
+  const module = storedModule(path, info, support, values).freeze(values);
+  const cache = info.recipe['cache'] === false ? undefined : cacheFolder();
+  const backbone = await openRunBackbone(path, info, options, cache);
+  checkDim(path, info, backbone.encoder.imageFeatures(pixels(backbone, new Graph(), 1)).shape[1]!);
+  return { path, stored, backbone, module, temperature: info.result.calibration?.temperature ?? 1 };
+}
+
+async function folderOf({ path }: Backbone): Promise<string> {
+  return (await stat(path)).isDirectory() ? path : dirname(path);
+}
+
+/** Where the model comes from and, for transformers.js, how it is to be loaded. */
+function about(
+  { stored: { info }, backbone, temperature }: Source, task: ExportTask, dtypes: readonly WeightFormat[],
+  external: readonly string[], to: ExportTarget,
+): Record<string, unknown> {
+  const loading = {
+    dtype: dtypes[0],
+    ...(external.length > 0 && { use_external_data_format: Object.fromEntries(external.map((file) => [file, 1])) }),
+  };
+  return {
+    ...(to === 'transformers.js' ? { 'transformers.js_config': loading } : {}),
+    scion: {
+      version: info.scion, task, method: info.method,
+      backbone: basename(backbone.name), backbone_sha256: backbone.digest, opset, temperature,
+      ...(info.pictures && { prompts: info.pictures.prompts }),
+    },
+  };
+}

@@ -1,0 +1,212 @@
+/**
+ * From programs of static shapes to one with open axes: the program is built at three sizes, and every number that
+ * differs between the three is computed from the shapes of the inputs instead. A number must be a fixed multiple of
+ * one axis or of a product of axes at all three sizes; anything else is refused.
+ */
+import { create, equals } from '@bufbuild/protobuf';
+import {
+  AttributeProtoSchema, AttributeProto_AttributeType as Kind, type ModelProto, type NodeProto, NodeProtoSchema,
+  type TensorProto, TensorProtoSchema, TensorProto_DataLocation as Location, type ValueInfoProto,
+} from '../onnx/generated/onnx_pb.js';
+import { onnxTypes } from '../onnx/dtypes.js';
+import { assert } from '../util/errors.js';
+import { arrayOver, bytesOf, int64 } from '../util/tensor.js';
+
+/** An axis whose length is left open: its name in the model, the input that has it, and the lengths it is built at. */
+export interface OpenAxis {
+  readonly name: string;
+  readonly input: string;
+  readonly axis: number;
+  readonly sizes: readonly [number, number, number];
+}
+
+/** `factor` times the lengths of `axes`; a plain number where there are none. */
+interface Size {
+  readonly factor: number;
+  readonly axes: readonly OpenAxis[];
+}
+
+/** The size that has three lengths at the three sizes of the axes. */
+type SizeOf = (lengths: readonly number[]) => Size;
+
+/**
+ * One model with open axes from the same program at three sizes of them.
+ * @param models built with the first, second and third length of every axis
+ */
+export function withOpenAxes(models: readonly [ModelProto, ModelProto, ModelProto], axes: readonly OpenAxis[]): void {
+  const [first] = models;
+  const graphs = models.map((m) => m.graph!);
+  const [graph] = graphs as [NonNullable<ModelProto['graph']>];
+  const sizeOf = sizes(axes);
+  const tensors = graphs.map((g) => new Map(g.initializer.map((t) => [t.name, t])));
+  const shapes = new ShapeNodes();
+  assert(graphs.every((g) => g.node.length === graph.node.length), 'the program is another one at another size');
+
+  graph.node.forEach((node, n) => {
+    const nodes = graphs.map((g) => g.node[n]!);
+    assert(nodes.every((other) => sameOp(node, other)), `${node.name} is another op at another size`);
+    node.input.forEach((name, i) => {
+      const found = nodes.map((other, m) => tensors[m]!.get(other.input[i]!));
+      if (!found[0]) {
+        assert(nodes.every((other) => other.input[i] === name), `${node.name} reads another value at another size`);
+        return;
+      }
+      const same = found.every((t) => t && sameTensor(t, found[0]!));
+      if (!same) node.input[i] = shapes.replace(node, i, found as TensorProto[], sizeOf);
+    });
+  });
+  for (const which of ['input', 'output'] as const) {
+    graph[which].forEach((_, i) => nameAxes(graphs.map((g) => g[which][i]!), sizeOf));
+  }
+  graph.node.unshift(...shapes.nodes);
+  graph.initializer.push(...shapes.constants);
+  const used = new Set([...graph.node.flatMap((n) => n.input), ...graph.output.map((v) => v.name)]);
+  graph.initializer = graph.initializer.filter(({ name }) => used.has(name));
+  const domains = new Set(graph.node.map((n) => n.domain));
+  first.opsetImport = first.opsetImport.filter(({ domain }) => domains.has(domain));
+}
+
+function sameOp(a: NodeProto, c: NodeProto): boolean {
+  return a.opType === c.opType && a.output.join() === c.output.join() && a.input.length === c.input.length
+    && a.attribute.length === c.attribute.length
+    && a.attribute.every((attribute, i) => equals(AttributeProtoSchema, attribute, c.attribute[i]!));
+}
+
+function sameTensor(a: TensorProto, c: TensorProto): boolean {
+  const place = (t: TensorProto): string => t.externalData.map(({ key, value }) => `${key}=${value}`).join();
+  return a.dataType === c.dataType && a.dims.join() === c.dims.join() && place(a) === place(c)
+    && a.rawData.length === c.rawData.length && a.rawData.every((byte, i) => byte === c.rawData[i]);
+}
+
+function sizes(axes: readonly OpenAxis[]): SizeOf {
+  const products = axes.reduce<OpenAxis[][]>((all, axis) => [...all, ...all.map((some) => [...some, axis])], [[]]);
+  return (lengths) => {
+    for (const product of products) {
+      const unit = [0, 1, 2].map((m) => product.reduce((n, { sizes: s }) => n * s[m]!, 1));
+      const factor = lengths[0]! / unit[0]!;
+      const fits = Number.isInteger(factor) && lengths.every((n, m) => n === factor * unit[m]!);
+      if (fits) return { factor, axes: product };
+    }
+    assert(false, `the lengths ${lengths.join(', ')} are no multiple of ${axes.map((a) => a.name).join(', ')}`);
+  };
+}
+
+/** Names the open axes of an input or output, given as it is at the three sizes. */
+function nameAxes(values: readonly ValueInfoProto[], sizeOf: SizeOf): void {
+  const dims = values.map((v) => (v.type!.value.case === 'tensorType' ? v.type!.value.value.shape!.dim : []));
+  dims[0]!.forEach((dim, i) => {
+    const { factor, axes } = sizeOf(dims.map((d) => Number(d[i]!.value.value)));
+    if (axes.length === 0) return;
+    const name = [...(factor === 1 ? [] : [String(factor)]), ...axes.map((a) => a.name)].join('*');
+    dim.value = { case: 'dimParam', value: name };
+  });
+}
+
+const integers = (t: TensorProto): number[] => Array.from(arrayOver('int64', t.rawData), Number);
+const floats = (t: TensorProto): Float32Array => arrayOver('float32', t.rawData);
+
+/** The nodes that compute lengths from the shapes of the inputs; each is made once. */
+class ShapeNodes {
+  readonly nodes: NodeProto[] = [];
+  readonly constants: TensorProto[] = [];
+  private readonly made = new Set<string>();
+
+  /** The value that stands where a node read constants that differ: a list of lengths, a row of places, or a mask. */
+  replace(node: NodeProto, input: number, found: readonly TensorProto[], sizeOf: SizeOf): string {
+    const [t] = found as [TensorProto];
+    const where = `input ${input} of ${node.name}`;
+    const inside = found.every((f) => f.dataLocation !== Location.EXTERNAL && f.dataType === t.dataType);
+    assert(inside && found.every((f) => f.dims.length === t.dims.length), `${where} is another one at another size`);
+    if (t.dataType === onnxTypes.int64 && t.dims.length <= 1) {
+      const lists = found.map(integers);
+      if (lists.every((list) => list.length === lists[0]!.length)) {
+        const list = lists[0]!.map((_, i) => sizeOf(lists.map((l) => l[i]!)));
+        return t.dims.length === 0 ? this.scalar(list[0]!) : this.list(list, node.opType === 'Reshape' && input === 1);
+      }
+      if (lists.every((list) => list.every((x, i) => x === i))) return this.range(sizeOf(lists.map((l) => l.length)));
+    }
+    if (t.dataType === onnxTypes.float32 && t.dims.length === 2) {
+      const hidden = floats(t)[1]!;
+      const causal = found.every((f) => f.dims[0] === f.dims[1] && floats(f).every((x, i) => {
+        const n = Number(f.dims[0]);
+        return x === (i % n > Math.floor(i / n) ? hidden : 0);
+      }));
+      if (causal) return this.mask(sizeOf(found.map((f) => Number(f.dims[0]))), hidden);
+    }
+    assert(false, `${where} depends on the size in a way that no shape gives`);
+  }
+
+  /** int64 [n] */
+  private list(list: readonly Size[], mayInfer: boolean): string {
+    const open = list.filter(({ axes }) => axes.length > 0);
+    // ONNX works out one length of a Reshape by itself
+    if (mayInfer && open.length === 1) return this.constant(list.map((s) => (s === open[0] ? -1 : s.factor)));
+    const parts = list.map((s) => (s.axes.length === 0 ? this.constant([s.factor]) : this.length(s)));
+    return parts.length === 1 ? parts[0]! : this.node('Concat', parts, `shape(${list.map(label).join()})`, { axis: 0 });
+  }
+
+  /** int64 [1] */
+  private length({ factor, axes }: Size): string {
+    const lengths = axes.map(({ name, input, axis }) =>
+      this.node('Shape', [input], `${name}/length`, { start: axis, end: axis + 1 }));
+    const parts = factor === 1 ? lengths : [...lengths, this.constant([factor])];
+    return parts.reduce((x, y, i) => {
+      const done = { factor: i < axes.length ? 1 : factor, axes: axes.slice(0, i + 1) };
+      return this.node('Mul', [x, y], `${label(done)}/length`);
+    });
+  }
+
+  /** int64, no dimension */
+  private scalar(size: Size): string {
+    return this.node('Squeeze', [this.length(size)], `${label(size)}/scalar`);
+  }
+
+  /** int64 [n]: 0, 1, 2, … */
+  private range(size: Size): string {
+    const [zero, one] = [this.constant([0], true), this.constant([1], true)];
+    return this.node('Range', [zero, this.scalar(size), one], `${label(size)}/range`);
+  }
+
+  /** float32 [n, n]: `hidden` above the diagonal, else 0 */
+  private mask(size: Size, hidden: number): string {
+    const name = `${label(size)}/mask`;
+    const filled = `${name}/filled`;
+    this.add('ConstantOfShape', [this.list([size, size], false)], filled, [
+      create(AttributeProtoSchema, {
+        name: 'value', type: Kind.TENSOR,
+        t: create(TensorProtoSchema, {
+          dims: [1n], dataType: onnxTypes.float32, rawData: new Uint8Array(Float32Array.of(hidden).buffer),
+        }),
+      }),
+    ]);
+    return this.node('Trilu', [filled, this.constant([1], true)], name, { upper: 1 });
+  }
+
+  private constant(list: readonly number[], scalar = false): string {
+    const name = `int64${scalar ? ' scalar' : ''}/${list.join()}`;
+    if (!this.made.has(name)) {
+      const data = int64(scalar ? [] : [list.length], list);
+      this.constants.push(create(TensorProtoSchema, {
+        name, dataType: onnxTypes.int64, dims: data.shape.map(BigInt), rawData: bytesOf(data),
+      }));
+    }
+    this.made.add(name);
+    return name;
+  }
+
+  private node(opType: string, input: string[], output: string, attributes: Record<string, number> = {}): string {
+    return this.add(opType, input, output, Object.entries(attributes).map(([name, i]) =>
+      create(AttributeProtoSchema, { name, type: Kind.INT, i: BigInt(i) })));
+  }
+
+  private add(opType: string, input: string[], output: string, attribute: NodeProto['attribute']): string {
+    if (!this.made.has(output)) {
+      this.nodes.push(create(NodeProtoSchema, { opType, input, output: [output], name: output, attribute }));
+    }
+    this.made.add(output);
+    return output;
+  }
+}
+
+const label = ({ factor, axes }: Size): string =>
+  [...(factor === 1 && axes.length > 0 ? [] : [String(factor)]), ...axes.map((a) => a.name)].join('*');
