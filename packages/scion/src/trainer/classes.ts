@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { cacheFolder } from '../data/cache-folder.js';
 import { listPictures } from '../data/picture-list.js';
 import { type FeatureModule, getMethod } from '../peft/index.js';
-import { classTexts } from '../peft/feature-method.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Tensors } from '../runtime/session.js';
 import { inputError, unknownName, usageError } from '../util/errors.js';
@@ -239,10 +238,25 @@ function joined(a: Tensor<'float32'>, c: Tensor<'float32'>): Tensor<'float32'> {
   return float32([n! + m!, ...rest], data);
 }
 
-/** [K, templates, d] and [1, templates, d]; with unequal numbers of templates their means, as methods take them. */
+/**
+ * [K, templates, d] and [1, templates, d]; unequal numbers of templates are each repeated up to a common one, which
+ * changes no mean, of the features or of their directions.
+ */
 function stack(a: Tensor<'float32'>, c: Tensor<'float32'>): Tensor<'float32'> {
-  if (a.shape[1] === c.shape[1]) return joined(a, c);
-  const mean = (t: Tensor<'float32'>): Tensor<'float32'> =>
-    float32([t.shape[0]!, 1, t.shape[2]!], classTexts(t).data);
-  return joined(mean(a), mean(c));
+  const [m, n] = [a.shape[1]!, c.shape[1]!];
+  let common = m;
+  while (common % n !== 0) common += m;
+  return joined(repeated(a, common / m), repeated(c, common / n));
+}
+
+/** [K, templates, d] → [K, times · templates, d] */
+function repeated(t: Tensor<'float32'>, times: number): Tensor<'float32'> {
+  if (times === 1) return t;
+  const [classes, templates, dim] = t.shape as [number, number, number];
+  const size = templates * dim;
+  const data = new Float32Array(classes * times * size);
+  for (let k = 0; k < classes; k++) {
+    for (let i = 0; i < times; i++) data.set(t.data.subarray(k * size, (k + 1) * size), (k * times + i) * size);
+  }
+  return float32([classes, times * templates, dim], data);
 }

@@ -128,11 +128,11 @@ describe('checkpoints', () => {
   };
 
   test('an architecture that is not supported', async () => {
-    const at = await changed('siglip', model, (path) =>
-      writeFile(join(path, 'config.json'), '{"model_type": "siglip"}'),
+    const at = await changed('flava', model, (path) =>
+      writeFile(join(path, 'config.json'), '{"model_type": "flava"}'),
     );
     await refused(folder, 1, train(pictures, at), [
-      /config\.json: model_type "siglip" is not supported; supported are clip/,
+      /config\.json: model_type "flava" is not supported; supported are clip/,
     ]);
   });
 

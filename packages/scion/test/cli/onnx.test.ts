@@ -70,6 +70,7 @@ describe('what cannot be taken is refused with the file and the fix', () => {
   test('a lone file, an op that is not read, no graph at all', async () => {
     const lone = join(folder, 'lone.onnx');
     await cp(join(clip, 'onnx/vision_model.onnx'), lone);
+    await cp(join(clip, 'preprocessor_config.json'), join(folder, 'preprocessor_config.json'));
     await refused(folder, 2, train(lone), [/lone\.onnx sees pictures alone, and zero-shot needs words too/]);
     const odd = join(folder, 'odd');
     await cp(clip, odd, { recursive: true });
