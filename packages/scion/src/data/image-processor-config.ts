@@ -1,8 +1,5 @@
 /** Writes what is done to pictures as a `preprocessor_config.json`. */
-import type { ImageProcessor, ImageSettings } from './image-processor.js';
-
-/** PIL.Image.Resampling. */
-const filters: Record<ImageSettings['resample'], number> = { nearest: 0, lanczos: 1, bilinear: 2, bicubic: 3 };
+import { type ImageProcessor, resampleFilters } from './image-processor.js';
 
 /** The configuration of CLIPImageProcessor that prepares pictures as `processor` does; the inverse of parsing one. */
 export function imageProcessorConfig({ settings, height, width }: ImageProcessor): Record<string, unknown> {
@@ -11,7 +8,7 @@ export function imageProcessorConfig({ settings, height, width }: ImageProcessor
     image_processor_type: 'CLIPImageProcessor',
     do_resize: resize !== null,
     size: resize === null ? { height, width } : 'shortestEdge' in resize ? { shortest_edge: resize.shortestEdge } : resize,
-    resample: filters[resample],
+    resample: Number(Object.keys(resampleFilters).find((code) => resampleFilters[Number(code)] === resample)),
     do_center_crop: crop !== null,
     crop_size: crop ?? { height, width },
     do_rescale: true,

@@ -37,7 +37,7 @@ export interface ImageProcessor extends Size {
 }
 
 /** PIL.Image.Resampling. */
-const filters: Record<number, Resample> = { 0: 'nearest', 1: 'lanczos', 2: 'bilinear', 3: 'bicubic' };
+export const resampleFilters: Record<number, Resample> = { 0: 'nearest', 1: 'lanczos', 2: 'bilinear', 3: 'bicubic' };
 
 const clip = {
   size: { shortest_edge: 224 }, default_to_square: false, resample: 3, do_center_crop: true,
@@ -76,7 +76,7 @@ const schema = z.strictObject({
   size: z.union([pixels, size, z.strictObject({ shortest_edge: pixels })],
     'expected {"shortest_edge": n}, {"height": h, "width": w} or a number, 1 to 4096'),
   default_to_square: z.boolean(),
-  resample: z.int().refine((x) => x in filters,
+  resample: z.int().refine((x) => x in resampleFilters,
     'is not supported, expected 0 (nearest), 1 (Lanczos), 2 (bilinear) or 3 (bicubic)'),
   do_center_crop: z.boolean(),
   crop_size: z.union([pixels.transform(square), size], 'expected {"height": h, "width": w} or a number, 1 to 4096')
@@ -138,7 +138,7 @@ export function parseImageProcessor(
       + 'set do_center_crop to true, or do_resize to true and size to {"height": h, "width": w}');
   }
   const settings: ImageSettings = {
-    resize, crop, resample: filters[c.resample]!,
+    resize, crop, resample: resampleFilters[c.resample]!,
     rescale: c.do_rescale ? c.rescale_factor : 1,
     mean: c.do_normalize ? c.image_mean : [0, 0, 0],
     std: c.do_normalize ? c.image_std : [1, 1, 1],

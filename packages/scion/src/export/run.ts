@@ -1,7 +1,7 @@
 /** A finished run as files that other programs load: plain ONNX, or the folder of a model for transformers.js. */
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, stat, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, relative } from 'node:path';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { basename, join, relative } from 'node:path';
 import { cacheFolder } from '../data/cache-folder.js';
 import { imageProcessorConfig } from '../data/image-processor-config.js';
 import { makeWholeFolder } from '../formats/folder.js';
@@ -163,7 +163,7 @@ export async function exportRun(path: string, folder: string, options: ExportOpt
       const own = task.config(source, to === 'transformers.js');
       await write('config.json', { ...own, ...about(source, name, dtypes, external, to) });
       await write('preprocessor_config.json', imageProcessorConfig(source.backbone.processor));
-      const from = await folderOf(source.backbone);
+      const from = source.backbone.folder;
       for (const file of task.files.filter((file) => existsSync(join(from, file)))) {
         await copyFile(join(from, file), join(draft, file));
         files.push(file);
@@ -194,10 +194,6 @@ async function open(path: string, options: ExportOptions): Promise<Source> {
   const backbone = await openRunBackbone(path, info, options, cache);
   checkDim(path, info, backbone.encoder.imageFeatures(pixels(backbone, new Graph(), 1)).shape[1]!);
   return { path, stored, backbone, module, temperature: info.result.calibration?.temperature ?? 1 };
-}
-
-async function folderOf({ path }: Backbone): Promise<string> {
-  return (await stat(path)).isDirectory() ? path : dirname(path);
 }
 
 /** Where the model comes from and, for transformers.js, how it is to be loaded. */

@@ -4,7 +4,7 @@
  */
 import { create, toBinary } from '@bufbuild/protobuf';
 import { readAt, withFile, writeAtomically } from '../formats/files.js';
-import { onnxTypes } from '../onnx/dtypes.js';
+import { dtypeOf, onnxTypes } from '../onnx/dtypes.js';
 import {
   AttributeProtoSchema, AttributeProto_AttributeType as Kind, type GraphProto, type ModelProto, ModelProtoSchema,
   type NodeProto, NodeProtoSchema, StringStringEntryProtoSchema, type TensorProto, TensorProtoSchema,
@@ -116,7 +116,7 @@ function unwrapHalves(graph: GraphProto): void {
 const sourceTypes = new WeakMap<TensorProto, DType>();
 
 function stored(proto: TensorProto, folder: string): Weight {
-  const dtype = (Object.keys(onnxTypes) as DType[]).find((name) => onnxTypes[name] === proto.dataType)!;
+  const dtype = dtypeOf(proto.dataType)!;
   const source = sourceTypes.get(proto) ?? dtype;
   const place = Object.fromEntries(proto.externalData.map(({ key, value }) => [key, value]));
   const { rawData } = proto;

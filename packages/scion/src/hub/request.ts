@@ -1,6 +1,6 @@
 /** Requests to the hub: with the token for the hub alone, redirects, waits and further attempts; refusals in words. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ErrorKind, ScionError } from '../util/errors.js';
+import { type ErrorKind, ScionError, stopIf as stopWith } from '../util/errors.js';
 import type { HubSettings } from './settings.js';
 
 /** Who asks for what: for messages, and to stop. */
@@ -75,11 +75,8 @@ export async function pause(
   stopIf(signal);
 }
 
-export function stopIf(signal: AbortSignal | undefined): void {
-  if (!signal?.aborted) return;
-  const message = 'stopped; the same command goes on from what is downloaded';
-  throw new ScionError('interrupted', [{ path: '', message }]);
-}
+export const stopIf = (signal: AbortSignal | undefined): void =>
+  stopWith(signal, 'stopped; the same command goes on from what is downloaded');
 
 /** The function that `@huggingface/hub` takes for `fetch`: answers are read whole, again where they break off. */
 export function wholeFetch(connection: HubConnection): typeof fetch {

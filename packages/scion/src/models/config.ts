@@ -75,4 +75,18 @@ export class ConfigReader {
   }
 }
 
+/**
+ * A config.json of one part.
+ * @throws ScionError of kind `input`: another architecture by its name, else every value that is wrong
+ */
+export function readModelConfig<T extends z.ZodType<Pick<EncoderConfig, 'hidden_size' | 'num_attention_heads'>>>(
+  schema: T, json: unknown, where: string, modelType: string, supported: string,
+): z.output<T> {
+  const reader = new ConfigReader(json, where, modelType, supported);
+  const config = reader.read(schema);
+  reader.checkHeads(config);
+  reader.done();
+  return config!;
+}
+
 const again = 'correct the file or get it again';

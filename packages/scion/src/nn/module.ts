@@ -1,4 +1,5 @@
 /** A tree of modules with named parameters; paths are those of the Hugging Face checkpoints. */
+import type { Value } from '../ir/graph.js';
 import { assert } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
 import type { Parameter } from './parameter.js';
@@ -19,6 +20,11 @@ export abstract class Module {
     const module = this.parts.get(name);
     assert(module, `no child named ${name}`);
     return module as M;
+  }
+
+  /** x through the child of this name, whatever an adapter has put there; its nodes get the child's path. */
+  protected run(name: string, x: Value): Value {
+    return x.graph.within(name, () => this.part<Module & { forward(x: Value): Value }>(name).forward(x));
   }
 
   /** Puts another module in the place of the one at `path`; it is handed the old one. */

@@ -36,12 +36,10 @@ class SelfAttention extends Module {
 
   /** x [tokens · batch, width], row = token · batch + image */
   forward(x: Value, batch: number, mask?: Value): Value {
-    const project = (name: string, v: Value): Value =>
-      v.graph.within(name, () => this.part<Projection>(name).forward(v));
-    const mixed = attention(project('q_proj', x), project('k_proj', x), project('v_proj', x), {
+    const mixed = attention(this.run('q_proj', x), this.run('k_proj', x), this.run('v_proj', x), {
       tokens: x.shape[0]! / batch, batch, heads: this.config.num_attention_heads,
     }, mask);
-    return project('out_proj', mixed);
+    return this.run('out_proj', mixed);
   }
 }
 
@@ -57,9 +55,7 @@ export class Mlp extends Module {
   }
 
   forward(x: Value): Value {
-    const hidden = x.graph.within('fc1', () => this.part<Projection>('fc1').forward(x));
-    const active = activations[this.config.hidden_act](hidden);
-    return x.graph.within('fc2', () => this.part<Projection>('fc2').forward(active));
+    return this.run('fc2', activations[this.config.hidden_act](this.run('fc1', x)));
   }
 }
 
@@ -77,13 +73,10 @@ export class EncoderLayer extends Module {
 
   /** x [tokens · batch, width], row = token · batch + image */
   forward(x: Value, batch: number, mask?: Value): Value {
-    const { graph } = x;
-    const norm = (name: string, v: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(v));
-    const first = norm('layer_norm1', x);
-    const attended = b.add(x, graph.within('self_attn', () =>
+    const first = this.run('layer_norm1', x);
+    const attended = b.add(x, x.graph.within('self_attn', () =>
       this.part<SelfAttention>('self_attn').forward(first, batch, mask)));
-    const second = norm('layer_norm2', attended);
-    return b.add(attended, graph.within('mlp', () => this.part<Projection>('mlp').forward(second)));
+    return b.add(attended, this.run('mlp', this.run('layer_norm2', attended)));
   }
 }
 

@@ -43,6 +43,7 @@ export const openBackbone: OpenBackbone = async (model, { cache, ...options } = 
   return {
     name,
     path,
+    folder,
     ...(revision === undefined ? {} : { revision }),
     digest: await checkpointDigest(checkpoint, folder, memory),
     encoder,

@@ -7,13 +7,14 @@ import { nodeRuntime } from '../runtime/node.js';
 import type { Tensors } from '../runtime/session.js';
 import { inputError, unknownName, usageError } from '../util/errors.js';
 import { Random } from '../util/random.js';
-import { type Tensor, float32, int64, numel, toFloat32 } from '../util/tensor.js';
+import { type Tensor, float32, numel, toFloat32 } from '../util/tensor.js';
 import { type EncodeOptions, encodeTexts, openImageEncoder } from './encode.js';
 import { hashPictures, promptsOf } from './pictures.js';
 import { type StoredRun, readRun, storedInputs, storedModule } from './run.js';
 import { checkFree, files, writeFinishedRun } from './run-folder.js';
 import type { RunInfo } from './run-info.js';
 import { type RunOptions, checkDim, openRunBackbone } from './run-pictures.js';
+import { countValues, supportTensors } from './train.js';
 
 export interface AddedClass {
   name: string;
@@ -195,15 +196,12 @@ async function write(
     warnings: [...old.warnings, ...notes],
     result,
   };
-  const support: Tensors = {
-    ...(ground.text ? { 'text.features': ground.text } : {}),
-    'support.features': ground.features,
-    'support.labels': int64([ground.labels.length], ground.labels),
-  };
+  const { text, features, labels } = ground;
+  const support = supportTensors(text, { features, labels: Int32Array.from(labels) });
   const method = getMethod(old.method);
   const empty = method.create(storedInputs(info, support, out), method.config.parse(old.result.config));
   const carried = carry(empty, values, method.classes!.rows ?? {}, kept);
-  result.trainable_parameters = Object.values(carried).reduce((sum, { shape }) => sum + numel(shape), 0);
+  result.trainable_parameters = countValues(carried);
   await writeFinishedRun(out, info, support, carried);
   return { path: out, info, notes };
 }

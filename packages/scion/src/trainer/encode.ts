@@ -6,7 +6,7 @@ import type { ImageProcessor } from '../data/image-processor.js';
 import type { TextTokenizer } from '../data/tokenizer.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { Device, Runtime, Session, SessionOptions } from '../runtime/session.js';
-import { ScionError, assert } from '../util/errors.js';
+import { type ScionError, assert, stopIf } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { type Tensor, float32, numel } from '../util/tensor.js';
 import { type Program, compileInference } from './compile.js';
@@ -38,6 +38,8 @@ export interface Backbone {
   /** The name of a built-in model, `org/name` of the hub, else the absolute path. */
   readonly name: string;
   readonly path: string;
+  /** Where its configuration, preprocessor and tokenizer are; absolute. */
+  readonly folder: string;
   /** The commit of a model of the hub. */
   readonly revision?: string;
   /** SHA-256 of weights, configuration and tokenizer, in hexadecimal. */
@@ -324,11 +326,6 @@ function positionsByKey(keys: readonly string[]): Map<string, number[]> {
     else places.set(key, [i]);
   });
   return places;
-}
-
-/** @throws ScionError of kind `interrupted` once the signal has been given */
-function stopIf(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new ScionError('interrupted', [{ path: '', message: 'stopped' }]);
 }
 
 function padded(pixels: Float32Array, length: number): Float32Array {

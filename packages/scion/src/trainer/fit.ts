@@ -9,7 +9,7 @@ import type { FeatureModule } from '../peft/index.js';
 import type { Split } from '../data/feature-file.js';
 import type { Runtime, Session, Tensors } from '../runtime/session.js';
 import { classificationReport } from '../tasks/classification.js';
-import { ScionError } from '../util/errors.js';
+import { ScionError, stopIf } from '../util/errors.js';
 import type { Random } from '../util/random.js';
 import { float32, int64, scalar } from '../util/tensor.js';
 import { type FeatureClassifier, openClassifier } from './classifier.js';
@@ -153,11 +153,6 @@ export async function fit(options: FitOptions): Promise<Fit> {
   if (broken)
     throw diverged(`${broken[0]} holds values that are no finite numbers after the last step`, options.training);
   return result;
-}
-
-/** @throws ScionError of kind `interrupted` once the signal has been given */
-function stopIf(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new ScionError('interrupted', [{ path: '', message: 'stopped' }]);
 }
 
 async function descend(options: FitOptions): Promise<Fit> {

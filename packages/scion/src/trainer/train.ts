@@ -90,7 +90,7 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
     validation: rows.validation,
     warnings,
   };
-  const folder = await RunFolder.create(out, info, supportTensors(file.text, rows));
+  const folder = await RunFolder.create(out, info, supportTensors(file.text, rows.support));
   return complete(folder, file, rows, resolved, options, { fresh: true });
 }
 
@@ -191,7 +191,7 @@ async function complete(
       },
     });
     await folder.close();
-    return runFromParts(folder.path, folder.info, supportTensors(file.text, rows), chosen.values, options, runtime);
+    return runFromParts(folder.path, folder.info, supportTensors(file.text, rows.support), chosen.values, options, runtime);
   } catch (error) {
     await runtime.close();
     // a run that never took a step has nothing to resume from
@@ -219,10 +219,12 @@ export function countValues(values: Tensors): number {
 }
 
 /** What the method is built on, for the run folder. */
-function supportTensors(text: Tensor<'float32'> | undefined, { support }: Prepared): Tensors {
+export function supportTensors(
+  text: Tensor<'float32'> | undefined, { features, labels }: Pick<Prepared['support'], 'features' | 'labels'>,
+): Tensors {
   return {
     ...(text ? { 'text.features': text } : {}),
-    'support.features': support.features,
-    'support.labels': int64([support.labels.length], support.labels),
+    'support.features': features,
+    'support.labels': int64([labels.length], labels),
   };
 }

@@ -60,6 +60,11 @@ function didYouMean(name: string, known: readonly string[]): string {
   return distance(name, best) <= Math.max(2, name.length / 2) ? `did you mean ${best}? ` : '';
 }
 
+/** @throws ScionError of kind `interrupted` once the signal has been given */
+export function stopIf(signal: AbortSignal | undefined, message = 'stopped'): void {
+  if (signal?.aborted) throw new ScionError('interrupted', [{ path: '', message }]);
+}
+
 /** A defect of Scion: a condition that its own code guarantees does not hold. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`defect in Scion: ${message}`);

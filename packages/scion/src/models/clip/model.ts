@@ -58,7 +58,7 @@ export class Clip extends Module {
     const { graph } = images;
     const { vision } = this;
     if (!vision) return graph.within('visual', () => this.part<ModifiedResNet>('visual').forward(images));
-    return this.project('visual_projection', graph.within('vision_model', () => vision.forward(images)).pooled);
+    return this.run('visual_projection', graph.within('vision_model', () => vision.forward(images)).pooled);
   }
 
   /** ids int64 [B, T] → [B, projection_dim], not normalised */
@@ -68,7 +68,7 @@ export class Clip extends Module {
 
   /** What `text` pooled [B, width] → [B, projection_dim], not normalised: for prompts that are not token ids. */
   projectText(pooled: Value): Value {
-    return this.project('text_projection', pooled);
+    return this.run('text_projection', pooled);
   }
 
   /** Features of images [N, d] and texts [M, d] → [N, M]: cosines times the learned scale. */
@@ -80,10 +80,6 @@ export class Clip extends Module {
   /** The learned factor on cosines, `exp(logit_scale)`. */
   scale(graph: Graph): Value {
     return f.exp(bind(graph, this.logitScale));
-  }
-
-  private project(name: string, x: Value): Value {
-    return x.graph.within(name, () => this.part<Linear>(name).forward(x));
   }
 }
 

@@ -36,8 +36,7 @@ abstract class ConvModule extends Module {
   }
 
   protected normalised(x: Value, conv: string, norm: string): Value {
-    const y = x.graph.within(conv, () => this.part<Conv2d>(conv).forward(x));
-    return x.graph.within(norm, () => this.part<FrozenBatchNorm2d>(norm).forward(y));
+    return this.run(norm, this.run(conv, x));
   }
 }
 
@@ -86,11 +85,10 @@ class AttentionPool extends Module {
       f.reshape(bind(graph, this.positions), [-1, 1, width]));
     const rows = f.reshape(tokens, [-1, width]);
     const first = f.slice(rows, 0, 0, batch);
-    const project = (name: string, v: Value): Value => graph.within(name, () => this.part<Linear>(name).forward(v));
-    const mixed = attention(project('q_proj', first), project('k_proj', rows), project('v_proj', rows), {
+    const mixed = attention(this.run('q_proj', first), this.run('k_proj', rows), this.run('v_proj', rows), {
       tokens: 1, batch, heads: this.config.num_attention_heads,
     });
-    return project('c_proj', mixed);
+    return this.run('c_proj', mixed);
   }
 }
 
@@ -115,7 +113,6 @@ export class ModifiedResNet extends ConvModule {
 
   /** images [B, 3, image_size, image_size] → [B, out] */
   forward(images: Value): Value {
-    const { graph } = images;
     const { image_size: size, layers } = this.config;
     assert(images.shape.slice(1).join() === [3, size, size].join(),
       `images [${images.shape.join(', ')}], expected [B, 3, ${size}, ${size}]`);
@@ -123,11 +120,8 @@ export class ModifiedResNet extends ConvModule {
     for (const i of [1, 2, 3]) x = f.relu(this.normalised(x, `conv${i}`, `bn${i}`));
     x = halve(x);
     layers.forEach((blocks, stage) => {
-      for (let i = 0; i < blocks; i++) {
-        const name = `layer${stage + 1}.${i}`;
-        x = graph.within(name, () => this.part<Bottleneck>(name).forward(x));
-      }
+      for (let i = 0; i < blocks; i++) x = this.run(`layer${stage + 1}.${i}`, x);
     });
-    return graph.within('attnpool', () => this.part<AttentionPool>('attnpool').forward(x));
+    return this.run('attnpool', x);
   }
 }

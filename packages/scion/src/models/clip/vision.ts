@@ -50,8 +50,8 @@ export class ClipVision extends Module {
     const [batch, ...rest] = images.shape as [number, ...number[]];
     assert(rest.join() === [channels, size, size].join(), `images [${images.shape.join(', ')}], expected size ${size}`);
     const { graph } = images;
-    const embedded = graph.within('embeddings', () => this.part<VisionEmbeddings>('embeddings').forward(images));
-    const normal = graph.within('pre_layrnorm', () => this.part<LayerNorm>('pre_layrnorm').forward(embedded));
+    const embedded = this.run('embeddings', images);
+    const normal = this.run('pre_layrnorm', embedded);
     const states = graph.within('encoder', () => this.part<Encoder>('encoder').states(normal));
     const first = f.reshape(f.slice(states.at(-1)!, 0, 0, 1), [batch, width]);
     const norm = this.part<LayerNorm>('post_layernorm');

@@ -5,10 +5,10 @@ import * as f from '../../nn/functional.js';
 import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
-import { Mlp, type Projection } from '../../nn/transformer.js';
-import { ConfigReader, encoderFields, whole } from '../config.js';
-import { BesideClassifier, ImageAttention, ImageTransformer } from '../vit/transformer.js';
-import { type Checkpoint, fromCheckpoint } from '../weights.js';
+import { Mlp } from '../../nn/transformer.js';
+import { encoderFields, readModelConfig, whole } from '../config.js';
+import { type BesideClassifier, ImageAttention, type ImageTransformer, loadImageTransformer } from '../vit/transformer.js';
+import type { Checkpoint } from '../weights.js';
 
 const { intermediate_size: _, ...encoder } = encoderFields(768, 12, { hidden_act: 'gelu', layer_norm_eps: 1e-6 });
 /** The defaults of transformers' Dinov2Config. */
@@ -27,11 +27,7 @@ const supported = 'supported is "dinov2" (Dinov2Model, Dinov2ForImageClassificat
 
 /** @throws ScionError of kind `input`: another architecture by its name, else every value that is wrong */
 export function parseDinov2Config(json: unknown, where: string): Dinov2Config {
-  const reader = new ConfigReader(json, where, 'dinov2', supported);
-  const config = reader.read(schema);
-  reader.checkHeads(config);
-  reader.done();
-  return config!;
+  return readModelConfig(schema, json, where, 'dinov2', supported);
 }
 
 /** A learned factor for each feature. */
@@ -60,10 +56,9 @@ class SwiGlu extends Module {
   }
 
   forward(x: Value): Value {
-    const run = (name: string, v: Value): Value => x.graph.within(name, () => this.part<Projection>(name).forward(v));
-    const both = run('weights_in', x);
+    const both = this.run('weights_in', x);
     const gate = f.slice(both, 1, 0, this.inner);
-    return run('weights_out', f.mul(f.mul(gate, f.sigmoid(gate)), f.slice(both, 1, this.inner, 2 * this.inner)));
+    return this.run('weights_out', f.mul(f.mul(gate, f.sigmoid(gate)), f.slice(both, 1, this.inner, 2 * this.inner)));
   }
 }
 
@@ -84,11 +79,10 @@ class Dinov2Layer extends Module {
 
   forward(x: Value, batch: number): Value {
     const { graph } = x;
-    const run = (name: string, v: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(v));
-    const first = run('norm1', x);
+    const first = this.run('norm1', x);
     const read = graph.within('attention', () => this.part<ImageAttention>('attention').forward(first, batch));
-    const attended = f.add(x, run('layer_scale1', read));
-    return f.add(attended, run('layer_scale2', run('mlp', run('norm2', attended))));
+    const attended = f.add(x, this.run('layer_scale1', read));
+    return f.add(attended, this.run('layer_scale2', this.run('mlp', this.run('norm2', attended))));
   }
 }
 
@@ -96,11 +90,9 @@ class Dinov2Layer extends Module {
  * The image encoder of a checkpoint; its weights stay in their files. The classifier is not read.
  * @throws ScionError of kind `input`: wrong values in config.json, or every tensor that does not fit
  */
-export function loadDinov2({ path, config, tensors }: Checkpoint): ImageTransformer | BesideClassifier {
-  const full = parseDinov2Config(config, `${path}/config.json`);
-  const make = (weights: Weights): ImageTransformer => new ImageTransformer(weights, full, {
+export function loadDinov2(checkpoint: Checkpoint): ImageTransformer | BesideClassifier {
+  const full = parseDinov2Config(checkpoint.config, `${checkpoint.path}/config.json`);
+  return loadImageTransformer(checkpoint, 'dinov2', full, {
     layer: (w) => new Dinov2Layer(w, full), imageProcessor: 'BitImageProcessor', resizes: true,
   });
-  return fromCheckpoint<ImageTransformer | BesideClassifier>(tensors, path, (weights) =>
-    (tensors.has('dinov2.embeddings.cls_token') ? new BesideClassifier(weights, 'dinov2', make) : make(weights)));
 }

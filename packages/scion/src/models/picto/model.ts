@@ -53,10 +53,6 @@ export class PictoClip extends Module {
   scale(graph: Graph): Value {
     return f.exp(bind(graph, this.logitScale));
   }
-
-  private run(name: string, x: Value): Value {
-    return x.graph.within(name, () => this.part<Module & { forward(x: Value): Value }>(name).forward(x));
-  }
 }
 
 /**

@@ -23,12 +23,10 @@ export class PictoText extends Module {
 
   /** ids int64 [B, T], filled up with the end token, which counts for nothing → [B, hidden_size] */
   forward(ids: Value): Value {
-    const run = (name: string, x: Value): Value =>
-      x.graph.within(name, () => this.part<Module & { forward(x: Value): Value }>(name).forward(x));
-    const words = run('token_embedding', ids); // [B, T, width]
+    const words = this.run('token_embedding', ids); // [B, T, width]
     const counted = f.sub(1, f.cast(f.equal(ids, this.config.eos_token_id), 'float32'));
     const summed = f.reduceSum(f.mul(words, f.reshape(counted, [...ids.shape, 1])), [1]);
-    const x = run('norm1', summed);
-    return run('norm2', f.add(x, run('fc2', f.gelu(run('fc1', x)))));
+    const x = this.run('norm1', summed);
+    return this.run('norm2', f.add(x, this.run('fc2', f.gelu(this.run('fc1', x)))));
   }
 }

@@ -15,10 +15,6 @@ abstract class Chain extends Module {
   protected add<M extends Module>(weights: Weights, name: string, make: (weights: Weights) => M): void {
     this.child(name, make(below(weights, name)));
   }
-
-  protected run(name: string, x: Value): Value {
-    return x.graph.within(name, () => this.part<Module & { forward(x: Value): Value }>(name).forward(x));
-  }
 }
 
 const conv = (from: number, to: number, stride = 1) => (weights: Weights): Conv2d =>

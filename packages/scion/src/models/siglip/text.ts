@@ -4,7 +4,7 @@ import { TextEmbeddings } from '../../nn/embedding.js';
 import * as f from '../../nn/functional.js';
 import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
-import { Encoder, type Projection, type TowerOutput } from '../../nn/transformer.js';
+import { Encoder, type TowerOutput } from '../../nn/transformer.js';
 import { assert } from '../../util/errors.js';
 import type { SiglipTextConfig } from './config.js';
 
@@ -40,7 +40,6 @@ export class SiglipText extends Module {
     const placed = graph.within('embeddings', () => this.part<TextEmbeddings>('embeddings').place(tokens));
     const states = graph.within('encoder', () => this.part<Encoder>('encoder').states(placed));
     const last = f.reshape(f.slice(states.at(-1)!, 0, count - 1, count), [batch, width]);
-    const run = (name: string, x: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(x));
-    return { states, pooled: run('head', run('final_layer_norm', last)) };
+    return { states, pooled: this.run('head', this.run('final_layer_norm', last)) };
   }
 }

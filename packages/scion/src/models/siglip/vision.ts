@@ -6,7 +6,7 @@ import { LayerNorm, Linear, type Weights, attention, below } from '../../nn/laye
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { PatchEmbedding } from '../../nn/patches.js';
-import { Encoder, Mlp, type Projection, type TowerOutput } from '../../nn/transformer.js';
+import { Encoder, Mlp, type TowerOutput } from '../../nn/transformer.js';
 import { assert } from '../../util/errors.js';
 import type { SiglipVisionConfig } from './config.js';
 
@@ -52,7 +52,7 @@ class PackedAttention extends Module {
     );
     const rows = f.reshape(states, [tokens * batch, width]);
     const mixed = attention(part(query, 0), part(rows, 1), part(rows, 2), { tokens: 1, batch, heads });
-    return graph.within('out_proj', () => this.part<Projection>('out_proj').forward(mixed));
+    return this.run('out_proj', mixed);
   }
 }
 
@@ -74,9 +74,8 @@ class PoolingHead extends Module {
     const { graph } = states;
     const { hidden_size: width } = this.config;
     const query = f.expand(f.reshape(bind(graph, this.probe), [1, width]), [states.shape[1]!, width]);
-    const run = (name: string, x: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(x));
     const read = graph.within('attention', () => this.part<PackedAttention>('attention').forward(query, states));
-    return f.add(read, run('mlp', run('layernorm', read)));
+    return f.add(read, this.run('mlp', this.run('layernorm', read)));
   }
 }
 
@@ -96,9 +95,9 @@ export class SiglipVision extends Module {
     assert(images.shape.slice(1).join() === [channels, size, size].join(),
       `images [${images.shape.join(', ')}], expected size ${size}`);
     const { graph } = images;
-    const embedded = graph.within('embeddings', () => this.part<VisionEmbeddings>('embeddings').forward(images));
+    const embedded = this.run('embeddings', images);
     const states = graph.within('encoder', () => this.part<Encoder>('encoder').states(embedded));
-    const last = graph.within('post_layernorm', () => this.part<LayerNorm>('post_layernorm').forward(states.at(-1)!));
-    return { states, pooled: graph.within('head', () => this.part<PoolingHead>('head').forward(last)) };
+    const last = this.run('post_layernorm', states.at(-1)!);
+    return { states, pooled: this.run('head', last) };
   }
 }

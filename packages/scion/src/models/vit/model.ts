@@ -4,10 +4,10 @@ import type { Value } from '../../ir/graph.js';
 import * as f from '../../nn/functional.js';
 import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
-import { type Projection, activations } from '../../nn/transformer.js';
-import { ConfigReader, encoderFields, whole } from '../config.js';
-import { type Checkpoint, fromCheckpoint } from '../weights.js';
-import { BesideClassifier, ImageAttention, ImageTransformer } from './transformer.js';
+import { activations } from '../../nn/transformer.js';
+import { encoderFields, readModelConfig, whole } from '../config.js';
+import type { Checkpoint } from '../weights.js';
+import { type BesideClassifier, ImageAttention, type ImageTransformer, loadImageTransformer } from './transformer.js';
 
 /** The defaults of transformers' ViTConfig. */
 const schema = z.object({
@@ -23,11 +23,7 @@ const supported = 'supported is "vit" (ViTModel, ViTForImageClassification)';
 
 /** @throws ScionError of kind `input`: another architecture by its name, else every value that is wrong */
 export function parseVitConfig(json: unknown, where: string): VitConfig {
-  const reader = new ConfigReader(json, where, 'vit', supported);
-  const config = reader.read(schema);
-  reader.checkHeads(config);
-  reader.done();
-  return config!;
+  return readModelConfig(schema, json, where, 'vit', supported);
 }
 
 /** Pre-norm: `x + attention(norm x)`, then `x + output(act(intermediate(norm x)))`. */
@@ -45,12 +41,11 @@ class VitLayer extends Module {
 
   forward(x: Value, batch: number): Value {
     const { graph } = x;
-    const run = (name: string, v: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(v));
-    const first = run('layernorm_before', x);
+    const first = this.run('layernorm_before', x);
     const attended = f.add(x, graph.within('attention', () =>
       this.part<ImageAttention>('attention').forward(first, batch)));
-    const hidden = run('intermediate.dense', run('layernorm_after', attended));
-    return f.add(attended, run('output.dense', activations[this.config.hidden_act](hidden)));
+    const hidden = this.run('intermediate.dense', this.run('layernorm_after', attended));
+    return f.add(attended, this.run('output.dense', activations[this.config.hidden_act](hidden)));
   }
 }
 
@@ -58,11 +53,9 @@ class VitLayer extends Module {
  * The image encoder of a checkpoint; its weights stay in their files. The pooler and the classifier are not read.
  * @throws ScionError of kind `input`: wrong values in config.json, or every tensor that does not fit
  */
-export function loadVit({ path, config, tensors }: Checkpoint): ImageTransformer | BesideClassifier {
-  const full = parseVitConfig(config, `${path}/config.json`);
-  const make = (weights: Weights): ImageTransformer => new ImageTransformer(weights, full, {
+export function loadVit(checkpoint: Checkpoint): ImageTransformer | BesideClassifier {
+  const full = parseVitConfig(checkpoint.config, `${checkpoint.path}/config.json`);
+  return loadImageTransformer(checkpoint, 'vit', full, {
     layer: (w) => new VitLayer(w, full), imageProcessor: 'ViTImageProcessor', resizes: false,
   });
-  return fromCheckpoint<ImageTransformer | BesideClassifier>(tensors, path, (weights) =>
-    (tensors.has('vit.embeddings.cls_token') ? new BesideClassifier(weights, 'vit', make) : make(weights)));
 }

@@ -5,8 +5,9 @@ import { LayerNorm, Linear, type Weights, attention, below } from '../../nn/laye
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { PatchEmbedding, interpolatePlaces } from '../../nn/patches.js';
-import type { Projection, TowerOutput } from '../../nn/transformer.js';
+import type { TowerOutput } from '../../nn/transformer.js';
 import { assert } from '../../util/errors.js';
+import { type Checkpoint, fromCheckpoint } from '../weights.js';
 
 export interface ImageTransformerConfig {
   hidden_size: number;
@@ -62,11 +63,9 @@ export class ImageAttention extends Module {
 
   /** x [tokens · batch, width], row = token · batch + image */
   forward(x: Value, batch: number): Value {
-    const project = (name: string, v: Value): Value =>
-      v.graph.within(name, () => this.part<Projection>(name).forward(v));
-    const [q, k, v] = ['query', 'key', 'value'].map((name) => project(`attention.${name}`, x)) as [Value, Value, Value];
+    const [q, k, v] = ['query', 'key', 'value'].map((name) => this.run(`attention.${name}`, x)) as [Value, Value, Value];
     const mixed = attention(q, k, v, { tokens: x.shape[0]! / batch, batch, heads: this.config.num_attention_heads });
-    return project('output.dense', mixed);
+    return this.run('output.dense', mixed);
   }
 }
 
@@ -75,16 +74,18 @@ export interface ImageLayer extends Module {
   forward(x: Value, batch: number): Value;
 }
 
+export interface ImageTransformerOptions {
+  layer: (weights: Weights) => ImageLayer;
+  imageProcessor: string;
+  /** Whether pictures of other sizes are taken too: their places are interpolated. */
+  resizes: boolean;
+}
+
 /** A transformer over patches and a class token, whose last state, normalised, is the feature. */
 export class ImageTransformer extends Module {
   constructor(
     weights: Weights, readonly config: ImageTransformerConfig,
-    private readonly options: {
-      layer: (weights: Weights) => ImageLayer;
-      imageProcessor: string;
-      /** Whether pictures of other sizes are taken too: their places are interpolated. */
-      resizes: boolean;
-    },
+    private readonly options: ImageTransformerOptions,
   ) {
     super();
     this.child('embeddings', new ImageEmbeddings(below(weights, 'embeddings'), config));
@@ -120,13 +121,13 @@ export class ImageTransformer extends Module {
     const fits = this.leastSize === undefined ? rest.join() === [channels, size, size].join()
       : rest[0] === channels && Math.min(rest[1], rest[2]) >= this.leastSize;
     assert(fits, `images [${images.shape.join(', ')}], expected size ${size}`);
-    const embedded = graph.within('embeddings', () => this.part<ImageEmbeddings>('embeddings').forward(images));
+    const embedded = this.run('embeddings', images);
     const states = [f.reshape(embedded, [-1, width])];
     for (const name of this.layers()) {
       states.push(graph.within(name, () => this.part<ImageLayer>(name).forward(states.at(-1)!, batch)));
     }
     const first = f.slice(states.at(-1)!, 0, 0, batch); // the rows of the class token
-    const pooled = graph.within('layernorm', () => this.part<LayerNorm>('layernorm').forward(first));
+    const pooled = this.run('layernorm', first);
     return { states: states.map((rows) => f.reshape(rows, embedded.shape)), pooled };
   }
 
@@ -162,4 +163,16 @@ export class BesideClassifier extends Module {
   imageFeatures(images: Value): Value {
     return images.graph.within(this.name, () => this.base.imageFeatures(images));
   }
+}
+
+/**
+ * The image encoder of a checkpoint, whose names begin with `name` where a classifier stands beside it.
+ * @throws ScionError of kind `input`: every tensor that does not fit
+ */
+export function loadImageTransformer(
+  { path, tensors }: Checkpoint, name: string, config: ImageTransformerConfig, options: ImageTransformerOptions,
+): ImageTransformer | BesideClassifier {
+  const make = (weights: Weights): ImageTransformer => new ImageTransformer(weights, config, options);
+  return fromCheckpoint<ImageTransformer | BesideClassifier>(tensors, path, (weights) =>
+    (tensors.has(`${name}.embeddings.cls_token`) ? new BesideClassifier(weights, name, make) : make(weights)));
 }
