@@ -18,3 +18,6 @@ export class Embedding extends Module {
     return b.gather(bind(indices.graph, this.weight), indices);
   }
 }
+
+/** The embeddings of a text's tokens, as learned prompts look for them. */
+export class TokenEmbedding extends Embedding {}

@@ -34,7 +34,16 @@ export type Origin =
 export class Parameter {
   /** The full name in the module tree, as in the checkpoint; set by `Module.parameter` and its parents. */
   name = '';
-  constructor(readonly shape: Shape, readonly origin: Origin) {}
+  constructor(readonly shape: Shape, private from: Origin) {}
+
+  get origin(): Origin {
+    return this.from;
+  }
+
+  /** Makes a parameter that was frozen a trained one that starts from `value`, what it was. */
+  unfreeze(value: Tensor<'float32'>): void {
+    this.from = { kind: 'trained', init: () => value };
+  }
 }
 
 export const trained = (shape: Shape, initial: Init): Parameter => new Parameter(shape, { kind: 'trained', init: initial });

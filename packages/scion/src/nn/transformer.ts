@@ -3,6 +3,7 @@ import type { Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
 import { LayerNorm, Linear, type Weights, attention, below } from './layers.js';
 import { Module } from './module.js';
+import { type AttentionPlug, Block, type BlockKind, type Modality, type RowPlug, type TokenPlug } from './places.js';
 
 export interface EncoderConfig {
   hidden_size: number;
@@ -35,13 +36,15 @@ class SelfAttention extends Module {
   }
 
   /** x [tokens · batch, width], row = token · batch + image */
-  forward(x: Value, batch: number, mask?: Value): Value {
+  forward(x: Value, batch: number, mask?: Value, prefix?: AttentionPlug): Value {
     const project = (name: string, v: Value): Value =>
       v.graph.within(name, () => this.part<Projection>(name).forward(v));
-    const mixed = attention(project('q_proj', x), project('k_proj', x), project('v_proj', x), {
+    const queries = project('q_proj', x);
+    const mixed = attention(queries, project('k_proj', x), project('v_proj', x), {
       tokens: x.shape[0]! / batch, batch, heads: this.config.num_attention_heads,
     }, mask);
-    return project('out_proj', mixed);
+    const more = prefix && x.graph.within('prefix', () => prefix.forward(queries, project, batch));
+    return project('out_proj', more ? b.add(mixed, more) : mixed);
   }
 }
 
@@ -60,9 +63,12 @@ class Mlp extends Module {
 }
 
 /** Pre-norm: `x + attention(norm x)`, then `x + mlp(norm x)`. */
-export class EncoderLayer extends Module {
-  constructor(weights: Weights, config: EncoderConfig) {
-    super();
+export class EncoderLayer extends Block {
+  constructor(weights: Weights, config: EncoderConfig, kind: Pick<BlockKind, 'modality' | 'causal' | 'layer'>) {
+    super({
+      ...kind, attention: 'self', layers: config.num_hidden_layers, width: config.hidden_size,
+      hidden: config.intermediate_size, heads: config.num_attention_heads, activation: config.hidden_act,
+    });
     const norm = (name: string): LayerNorm =>
       this.child(name, new LayerNorm(below(weights, name), config.hidden_size, config.layer_norm_eps));
     norm('layer_norm1');
@@ -74,21 +80,25 @@ export class EncoderLayer extends Module {
   /** x [tokens · batch, width], row = token · batch + image */
   forward(x: Value, batch: number, mask?: Value): Value {
     const { graph } = x;
-    const norm = (name: string, v: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(v));
-    const first = norm('layer_norm1', x);
-    const attended = b.add(x, graph.within('self_attn', () =>
-      this.part<SelfAttention>('self_attn').forward(first, batch, mask)));
-    const second = norm('layer_norm2', attended);
-    return b.add(attended, graph.within('mlp', () => this.part<Projection>('mlp').forward(second)));
+    const run = (name: string, v: Value): Value => graph.within(name, () => this.part<Projection>(name).forward(v));
+    const tokens = this.plugged<TokenPlug>('tokens');
+    const rows = tokens ? graph.within('tokens', () => tokens.forward(x, batch)) : x;
+    const first = run('layer_norm1', rows);
+    const attended = b.add(rows, this.through('attention_output', graph.within('self_attn', () =>
+      this.part<SelfAttention>('self_attn').forward(first, batch, mask, this.plugged('prefix')))));
+    const beside = this.plugged<RowPlug>('beside_feed_forward');
+    const out = this.through('feed_forward_output', run('mlp', run('layer_norm2', attended)));
+    const sum = b.add(attended, out);
+    return beside ? b.add(sum, graph.within('beside_feed_forward', () => beside.forward(attended))) : sum;
   }
 }
 
 /** A stack of layers under `layers.0`, `layers.1`, … */
 export class Encoder extends Module {
-  constructor(weights: Weights, private readonly config: EncoderConfig) {
+  constructor(weights: Weights, private readonly config: EncoderConfig, kind: { modality: Modality; causal: boolean }) {
     super();
     for (let i = 0; i < config.num_hidden_layers; i++) {
-      this.child(`layers.${i}`, new EncoderLayer(below(weights, `layers.${i}`), config));
+      this.child(`layers.${i}`, new EncoderLayer(below(weights, `layers.${i}`), config, { ...kind, layer: i }));
     }
   }
 
@@ -98,7 +108,7 @@ export class Encoder extends Module {
   }
 
   /**
-   * x [tokens, batch, width] → x and the output of every layer, each of the same shape. Sequence first, since attention
+   * x [tokens, batch, width] → x and the output of every layer, each of the same shape unless an adapter adds tokens. Sequence first, since attention
    * then reads its heads without transposes. `mask` [tokens, tokens] is added to the attention scores.
    */
   states(x: Value, mask?: Value): Value[] {
@@ -109,6 +119,6 @@ export class Encoder extends Module {
       const rows = states[i]!;
       states.push(x.graph.within(name, () => this.part<EncoderLayer>(name).forward(rows, batch, mask)));
     }
-    return states.map((rows) => b.reshape(rows, x.shape));
+    return states.map((rows) => b.reshape(rows, [-1, batch, width]));
   }
 }

@@ -1,6 +1,6 @@
 /** The text transformer of CLIP (Radford et al., 2021), with the parameter names of Hugging Face's CLIPTextModel. */
 import type { Value } from '../../ir/graph.js';
-import { Embedding } from '../../nn/embedding.js';
+import { Embedding, TokenEmbedding } from '../../nn/embedding.js';
 import * as f from '../../nn/functional.js';
 import { LayerNorm, type Weights, below, causalMask } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
@@ -14,10 +14,9 @@ import type { TowerOutput } from './vision.js';
 class TextEmbeddings extends Module {
   constructor(weights: Weights, config: ClipTextConfig) {
     super();
-    const table = (name: string, count: number): Embedding =>
-      this.child(name, new Embedding(below(weights, name), count, config.hidden_size));
-    table('token_embedding', config.vocab_size);
-    table('position_embedding', config.max_position_embeddings);
+    const { hidden_size: width, vocab_size: words, max_position_embeddings: places } = config;
+    this.child('token_embedding', new TokenEmbedding(below(weights, 'token_embedding'), words, width));
+    this.child('position_embedding', new Embedding(below(weights, 'position_embedding'), places, width));
   }
 
   /** ids [B, T] → [T, B, width] */
@@ -37,7 +36,7 @@ export class ClipText extends Module {
   constructor(weights: Weights, private readonly config: ClipTextConfig) {
     super();
     this.child('embeddings', new TextEmbeddings(below(weights, 'embeddings'), config));
-    this.child('encoder', new Encoder(below(weights, 'encoder'), config));
+    this.child('encoder', new Encoder(below(weights, 'encoder'), config, { modality: 'text', causal: true }));
     this.child('final_layer_norm',
       new LayerNorm(below(weights, 'final_layer_norm'), config.hidden_size, config.layer_norm_eps));
   }
