@@ -29,7 +29,7 @@ export function vjp(output: Value, cotangent: Value, wrt: readonly Value[]): Val
   for (const node of forward.reverse()) {
     if (!node.outputs.some((v) => cotangents.has(v) && leads.has(v))) continue;
     const needed = node.inputs.map((v) => leads.has(v) && isFloat(v));
-    if (!needed.some(Boolean)) continue;
+    if (!needed.some(Boolean) || b.isDetached(node.outputs[0]!)) continue;
     const rule = opDef(node.op).vjp;
     if (rule === 'nondifferentiable') {
       // an imported graph may hold such an op, so that this is the user's to mend

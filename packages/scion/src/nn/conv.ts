@@ -11,8 +11,8 @@ export class Conv2d extends Module {
   readonly bias: Parameter | undefined;
 
   constructor(
-    weights: Weights, inChannels: number, outChannels: number, kernel: number,
-    private readonly options: { stride?: number; padding?: number; bias?: boolean } = {},
+    weights: Weights, readonly inChannels: number, readonly outChannels: number, readonly kernel: number,
+    readonly options: { stride?: number; padding?: number; bias?: boolean } = {},
   ) {
     super();
     this.weight = this.parameter('weight', weights('weight', [outChannels, inChannels, kernel, kernel]));

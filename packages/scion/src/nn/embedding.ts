@@ -19,14 +19,16 @@ export class Embedding extends Module {
   }
 }
 
+/** The embeddings of a text's tokens, as learned prompts look for them. */
+export class TokenEmbedding extends Embedding {}
+
 /** Token embeddings plus those of their places, with the names of Hugging Face's CLIPTextEmbeddings. */
 export class TextEmbeddings extends Module {
   constructor(weights: Weights, config: { hidden_size: number; vocab_size: number; max_position_embeddings: number }) {
     super();
-    const table = (name: string, count: number): Embedding =>
-      this.child(name, new Embedding(below(weights, name), count, config.hidden_size));
-    table('token_embedding', config.vocab_size);
-    table('position_embedding', config.max_position_embeddings);
+    const { hidden_size: width, vocab_size: words, max_position_embeddings: places } = config;
+    this.child('token_embedding', new TokenEmbedding(below(weights, 'token_embedding'), words, width));
+    this.child('position_embedding', new Embedding(below(weights, 'position_embedding'), places, width));
   }
 
   /** ids [B, T] → [T, B, width] */

@@ -27,6 +27,16 @@ export abstract class Module {
     return x.graph.within(name, () => this.part<Module & { forward(x: Value): Value }>(name).forward(x));
   }
 
+  /** Puts a module into a place that is empty in the checkpoint; `plugged` finds it there. */
+  plug(place: string, module: Module): void {
+    this.child(place, module);
+  }
+
+  /** What has been put into a place, if anything has. */
+  protected plugged<M extends Module>(place: string): M | undefined {
+    return this.parts.get(place) as M | undefined;
+  }
+
   /** Puts another module in the place of the one at `path`; it is handed the old one. */
   replace(path: string, wrap: (old: Module) => Module): void {
     for (const [name, module] of this.parts) {

@@ -15,6 +15,7 @@ import { Encoder, type EncoderConfig, type Projection, activations } from './tra
 const random = Random.seeded(17);
 const normal = (shape: Shape): Float64Array => Float64Array.from({ length: numel(shape) }, () => random.normal());
 const drawn: Weights = (_, shape) => trained(shape, init.normal(1));
+const vision = { modality: 'vision', causal: false } as const;
 const config: EncoderConfig = {
   hidden_size: 6, intermediate_size: 5, num_hidden_layers: 2, num_attention_heads: 3, hidden_act: 'gelu',
   layer_norm_eps: 1e-5,
@@ -71,7 +72,7 @@ function naiveAttention(
 }
 
 describe('a module tree', () => {
-  const encoder = (): Encoder => new Encoder(drawn, config).named();
+  const encoder = (): Encoder => new Encoder(drawn, config, vision).named();
 
   test('names its parameters as Hugging Face does', () => {
     const names = [...encoder().parameters()].map(([name]) => name);
@@ -89,7 +90,7 @@ describe('a module tree', () => {
     const tree = new Encoder((name, shape) => {
       asked.set(name, shape);
       return trained(shape, init.zeros);
-    }, config);
+    }, config, vision);
     expect([...tree.parameters()].map(([name]) => name).sort()).toEqual([...asked.keys()].sort());
     expect(asked.get('layers.1.mlp.fc1.weight')).toEqual([5, 6]);
     expect(asked.get('layers.1.mlp.fc2.bias')).toEqual([6]);
@@ -142,7 +143,7 @@ describe('a module tree', () => {
   });
 
   test('tells layers.1 from layers.10, and refuses paths that are not there', () => {
-    const tree = new Encoder(drawn, { ...config, num_hidden_layers: 11 });
+    const tree = new Encoder(drawn, { ...config, num_hidden_layers: 11 }, vision);
     const replaced: string[] = [];
     tree.replace('layers.10.mlp.fc1', (old) => {
       replaced.push([...tree.modules()].find(([, m]) => m === old)![0]);
@@ -268,7 +269,7 @@ describe('an encoder', () => {
   const [batch, tokens, width] = [3, 5, 6];
   const build = (): Graph => {
     const graph = new Graph();
-    const y = new Encoder(drawn, config).named().forward(graph.input('x', 'float32', [batch, tokens, width]));
+    const y = new Encoder(drawn, config, vision).named().forward(graph.input('x', 'float32', [batch, tokens, width]));
     graph.output('y', y);
     return graph;
   };

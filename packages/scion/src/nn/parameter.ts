@@ -35,6 +35,11 @@ export class Parameter {
   /** The full name in the module tree, as in the checkpoint; set by `Module.parameter` and its parents. */
   name = '';
   constructor(readonly shape: Shape, public origin: Origin) {}
+
+  /** Makes a parameter that was frozen a trained one that starts from `value`, what it was. */
+  unfreeze(value: Tensor<'float32'>): void {
+    this.origin = { kind: 'trained', init: () => value };
+  }
 }
 
 export const trained = (shape: Shape, initial: Init): Parameter => new Parameter(shape, { kind: 'trained', init: initial });

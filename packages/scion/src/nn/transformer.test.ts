@@ -12,7 +12,7 @@ const config: EncoderConfig = {
   layer_norm_eps: 1e-5,
 };
 const [tokens, batch, width] = [5, 2, 6];
-const encoder = new Encoder((_, shape) => trained(shape, init.zeros), config).named();
+const encoder = new Encoder((_, shape) => trained(shape, init.zeros), config, { modality: 'vision', causal: false }).named();
 
 /** The states for random weights and for x. */
 function states(x: Float64Array, mask: (graph: Graph) => Value | undefined): Float64Array[] {

@@ -3,6 +3,7 @@ import type { Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
 import { LayerNorm, Linear, type Weights, attention, below } from './layers.js';
 import { Module } from './module.js';
+import { type AttentionPlug, Block, type BlockKind, type Modality } from './places.js';
 
 export interface EncoderConfig {
   hidden_size: number;
@@ -35,11 +36,14 @@ class SelfAttention extends Module {
   }
 
   /** x [tokens · batch, width], row = token · batch + image */
-  forward(x: Value, batch: number, mask?: Value): Value {
-    const mixed = attention(this.run('q_proj', x), this.run('k_proj', x), this.run('v_proj', x), {
+  forward(x: Value, batch: number, mask?: Value, prefix?: AttentionPlug): Value {
+    const queries = this.run('q_proj', x);
+    const mixed = attention(queries, this.run('k_proj', x), this.run('v_proj', x), {
       tokens: x.shape[0]! / batch, batch, heads: this.config.num_attention_heads,
     }, mask);
-    return this.run('out_proj', mixed);
+    const more = prefix && x.graph.within('prefix', () =>
+      prefix.forward(queries, (name, tokens) => this.run(name, tokens), batch));
+    return this.run('out_proj', more ? b.add(mixed, more) : mixed);
   }
 }
 
@@ -60,9 +64,12 @@ export class Mlp extends Module {
 }
 
 /** Pre-norm: `x + attention(norm x)`, then `x + mlp(norm x)`. */
-export class EncoderLayer extends Module {
-  constructor(weights: Weights, config: EncoderConfig) {
-    super();
+export class EncoderLayer extends Block {
+  constructor(weights: Weights, config: EncoderConfig, kind: Pick<BlockKind, 'modality' | 'causal' | 'layer'>) {
+    super({
+      ...kind, attention: 'self', layers: config.num_hidden_layers, width: config.hidden_size,
+      hidden: config.intermediate_size, heads: config.num_attention_heads, activation: config.hidden_act,
+    });
     const norm = (name: string): LayerNorm =>
       this.child(name, new LayerNorm(below(weights, name), config.hidden_size, config.layer_norm_eps));
     norm('layer_norm1');
@@ -71,21 +78,23 @@ export class EncoderLayer extends Module {
     this.child('mlp', new Mlp(below(weights, 'mlp'), config));
   }
 
-  /** x [tokens · batch, width], row = token · batch + image */
-  forward(x: Value, batch: number, mask?: Value): Value {
-    const first = this.run('layer_norm1', x);
-    const attended = b.add(x, x.graph.within('self_attn', () =>
-      this.part<SelfAttention>('self_attn').forward(first, batch, mask)));
-    return b.add(attended, this.run('mlp', this.run('layer_norm2', attended)));
+  protected attend(x: Value, batch: number, mask?: Value, prefix?: AttentionPlug): Value {
+    const normal = this.run('layer_norm1', x);
+    return x.graph.within('self_attn', () =>
+      this.part<SelfAttention>('self_attn').forward(normal, batch, mask, prefix));
+  }
+
+  protected feedForward(x: Value): Value {
+    return this.run('mlp', this.run('layer_norm2', x));
   }
 }
 
 /** A stack of layers under `layers.0`, `layers.1`, … */
 export class Encoder extends Module {
-  constructor(weights: Weights, private readonly config: EncoderConfig) {
+  constructor(weights: Weights, private readonly config: EncoderConfig, kind: { modality: Modality; causal: boolean }) {
     super();
     for (let i = 0; i < config.num_hidden_layers; i++) {
-      this.child(`layers.${i}`, new EncoderLayer(below(weights, `layers.${i}`), config));
+      this.child(`layers.${i}`, new EncoderLayer(below(weights, `layers.${i}`), config, { ...kind, layer: i }));
     }
   }
 
@@ -95,7 +104,8 @@ export class Encoder extends Module {
   }
 
   /**
-   * x [tokens, batch, width] → x and the output of every layer, each of the same shape. Sequence first, since attention
+   * x [tokens, batch, width] → x and the output of every layer, each of the same shape unless an adapter adds
+   * tokens, which come last. Sequence first, since attention
    * then reads its heads without transposes. `mask` [tokens, tokens] is added to the attention scores.
    */
   states(x: Value, mask?: Value): Value[] {
@@ -106,7 +116,7 @@ export class Encoder extends Module {
       const rows = states[i]!;
       states.push(x.graph.within(name, () => this.part<EncoderLayer>(name).forward(rows, batch, mask)));
     }
-    return states.map((rows) => b.reshape(rows, x.shape));
+    return states.map((rows) => b.reshape(rows, [-1, batch, width]));
   }
 }
 

@@ -80,6 +80,15 @@ export const sqrt = unary('Sqrt');
 export const tanh = unary('Tanh');
 export const globalAveragePool = unary('GlobalAveragePool');
 
+const detached = new WeakSet<Value>();
+/** x as a value that no gradient goes back from (PyTorch's `detach`). */
+export function detach(x: Value): Value {
+  const y = identity(x);
+  detached.add(y);
+  return y;
+}
+export const isDetached = (x: Value): boolean => detached.has(x);
+
 export function cast(x: Value, to: DType): Value {
   return x.dtype === to ? x : one('Cast', [x], { to });
 }

@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import type { Value } from '../ir/graph.js';
 import { Module } from '../nn/module.js';
 import { type Tensor, float32 } from '../util/tensor.js';
+import type { MethodInfo } from './method.js';
 
 /** What a method may build on. All of it is stored in the run folder, so that a run can be rebuilt anywhere. */
 export interface FeatureInputs {
@@ -34,26 +35,6 @@ export abstract class FeatureModule extends Module {
   penalty?(features: Value): Value;
 }
 
-/** The published training of a method; every value can be set in the recipe. */
-export interface TrainingDefaults {
-  optimizer: 'adam' | 'adamw' | 'sgd' | 'lbfgs';
-  lr: number;
-  eps?: number;
-  weight_decay?: number;
-  epochs: number;
-  batch_size: number;
-  schedule: 'constant' | 'linear' | 'cosine';
-}
-
-/** Hyper-parameters that are chosen on validation data. */
-export interface Search {
-  /** `evaluate`: values of settings, tried without training again. `train`: one training for each combination. */
-  when: 'evaluate' | 'train';
-  /** Whether the published protocol searches; otherwise only on request. */
-  published: boolean;
-  grid: Readonly<Record<string, readonly number[]>>;
-}
-
 /** How classes come and go in a trained run without touching the others. */
 export interface ClassChanges {
   /** What the rows of each trained value stand for; one that is not named belongs to no class. */
@@ -66,19 +47,7 @@ export interface ClassChanges {
   note?: string;
 }
 
-export interface FeatureMethod<S extends z.ZodObject = z.ZodObject> {
-  name: string;
-  title: string;
-  paper?: string;
-  /** One sentence: what is trained and how it enters the logits. */
-  summary: string;
-  /** Whether text features are needed. */
-  needsText: boolean;
-  /** Hyper-parameters with their published defaults. */
-  config: S;
-  /** Absent for methods that train nothing. */
-  training?: TrainingDefaults;
-  search?: Search;
+export interface FeatureMethod<S extends z.ZodObject = z.ZodObject> extends MethodInfo<S> {
   create(inputs: FeatureInputs, config: z.output<S>): FeatureModule;
   /** Absent where classes stay as they are. */
   classes?: ClassChanges;

@@ -23,4 +23,6 @@ registerMethod(graphAdapter);
 export const parityChecks: readonly ParityCheck[] = [graphAdapterParity];
 
 export { getMethod, methodNames, needText } from './registry.js';
-export type { ClassChanges, FeatureInputs, FeatureMethod, FeatureModule, Search, TrainingDefaults } from './feature-method.js';
+export { type AttachContext, type BackboneMethod, type PromptWords, isBackboneMethod } from './backbone-method.js';
+export type { ClassChanges, FeatureInputs, FeatureMethod, FeatureModule } from './feature-method.js';
+export type { MethodInfo, Search, TrainingDefaults } from './method.js';

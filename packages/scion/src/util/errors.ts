@@ -54,6 +54,11 @@ export function unknownName(path: string, what: string, name: string, known: rea
   return usageError(path, `unknown ${what} ${JSON.stringify(name)}; ${didYouMean(name, known)}known: ${known.join(', ')}`);
 }
 
+/** Up to five of the known names, the nearest first. */
+export function nearest(name: string, known: readonly string[]): string[] {
+  return [...known].sort((a, b) => distance(name, a) - distance(name, b)).slice(0, 5);
+}
+
 function didYouMean(name: string, known: readonly string[]): string {
   if (known.length === 0) return '';
   const best = closest(name, [...known]);

@@ -13,7 +13,7 @@ export class ClipText extends Module {
   constructor(weights: Weights, private readonly config: ClipTextConfig) {
     super();
     this.child('embeddings', new TextEmbeddings(below(weights, 'embeddings'), config));
-    this.child('encoder', new Encoder(below(weights, 'encoder'), config));
+    this.child('encoder', new Encoder(below(weights, 'encoder'), config, { modality: 'text', causal: true }));
     this.child('final_layer_norm',
       new LayerNorm(below(weights, 'final_layer_norm'), config.hidden_size, config.layer_norm_eps));
   }

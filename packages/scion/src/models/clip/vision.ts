@@ -40,7 +40,7 @@ export class ClipVision extends Module {
       this.child(name, new LayerNorm(below(weights, name), config.hidden_size, config.layer_norm_eps));
     this.child('embeddings', new VisionEmbeddings(below(weights, 'embeddings'), config));
     norm('pre_layrnorm');
-    this.child('encoder', new Encoder(below(weights, 'encoder'), config));
+    this.child('encoder', new Encoder(below(weights, 'encoder'), config, { modality: 'vision', causal: false }));
     norm('post_layernorm');
   }
 

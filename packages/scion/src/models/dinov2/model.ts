@@ -5,9 +5,12 @@ import * as f from '../../nn/functional.js';
 import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
+import { type AttentionPlug, Block } from '../../nn/places.js';
 import { Mlp } from '../../nn/transformer.js';
 import { encoderFields, readModelConfig, whole } from '../config.js';
-import { type BesideClassifier, ImageAttention, type ImageTransformer, loadImageTransformer } from '../vit/transformer.js';
+import {
+  type BesideClassifier, ImageAttention, type ImageTransformer, imageBlock, loadImageTransformer,
+} from '../vit/transformer.js';
 import type { Checkpoint } from '../weights.js';
 
 const { intermediate_size: _, ...encoder } = encoderFields(768, 12, { hidden_act: 'gelu', layer_norm_eps: 1e-6 });
@@ -63,10 +66,11 @@ class SwiGlu extends Module {
 }
 
 /** Pre-norm with layer scale: `x + scale1(attention(norm1 x))`, then `x + scale2(mlp(norm2 x))`. */
-class Dinov2Layer extends Module {
-  constructor(weights: Weights, config: Dinov2Config) {
-    super();
+class Dinov2Layer extends Block {
+  constructor(weights: Weights, config: Dinov2Config, layer: number) {
     const { hidden_size: width, layer_norm_eps, mlp_ratio } = config;
+    const activation = config.use_swiglu_ffn ? 'swiglu' : config.hidden_act;
+    super(imageBlock(config, layer, { hidden: width * mlp_ratio, activation }));
     const at = (name: string): Weights => below(weights, name);
     this.child('norm1', new LayerNorm(at('norm1'), width, layer_norm_eps));
     this.child('attention', new ImageAttention(at('attention'), config));
@@ -77,12 +81,14 @@ class Dinov2Layer extends Module {
     this.child('layer_scale2', new LayerScale(at('layer_scale2'), width));
   }
 
-  forward(x: Value, batch: number): Value {
-    const { graph } = x;
-    const first = this.run('norm1', x);
-    const read = graph.within('attention', () => this.part<ImageAttention>('attention').forward(first, batch));
-    const attended = f.add(x, this.run('layer_scale1', read));
-    return f.add(attended, this.run('layer_scale2', this.run('mlp', this.run('norm2', attended))));
+  protected attend(x: Value, batch: number, _?: Value, prefix?: AttentionPlug): Value {
+    const normal = this.run('norm1', x);
+    return this.run('layer_scale1', x.graph.within('attention', () =>
+      this.part<ImageAttention>('attention').forward(normal, batch, prefix)));
+  }
+
+  protected feedForward(x: Value): Value {
+    return this.run('layer_scale2', this.run('mlp', this.run('norm2', x)));
   }
 }
 
@@ -93,6 +99,6 @@ class Dinov2Layer extends Module {
 export function loadDinov2(checkpoint: Checkpoint): ImageTransformer | BesideClassifier {
   const full = parseDinov2Config(checkpoint.config, `${checkpoint.path}/config.json`);
   return loadImageTransformer(checkpoint, 'dinov2', full, {
-    layer: (w) => new Dinov2Layer(w, full), imageProcessor: 'BitImageProcessor', resizes: true,
+    layer: (w, i) => new Dinov2Layer(w, full, i), imageProcessor: 'BitImageProcessor', resizes: true,
   });
 }

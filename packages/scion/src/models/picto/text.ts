@@ -3,7 +3,7 @@
  * words (a deep averaging network: Iyyer et al., 2015).
  */
 import type { Value } from '../../ir/graph.js';
-import { Embedding } from '../../nn/embedding.js';
+import { TokenEmbedding } from '../../nn/embedding.js';
 import * as f from '../../nn/functional.js';
 import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
@@ -14,7 +14,7 @@ export class PictoText extends Module {
     super();
     const { vocab_size, hidden_size: width, intermediate_size, layer_norm_eps } = config;
     const at = (name: string): Weights => below(weights, name);
-    this.child('token_embedding', new Embedding(at('token_embedding'), vocab_size, width));
+    this.child('token_embedding', new TokenEmbedding(at('token_embedding'), vocab_size, width));
     this.child('norm1', new LayerNorm(at('norm1'), width, layer_norm_eps));
     this.child('fc1', new Linear(at('fc1'), width, intermediate_size));
     this.child('fc2', new Linear(at('fc2'), intermediate_size, width));

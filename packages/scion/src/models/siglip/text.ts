@@ -13,7 +13,7 @@ export class SiglipText extends Module {
     super();
     const { hidden_size: width, projection_size, layer_norm_eps } = config;
     this.child('embeddings', new TextEmbeddings(below(weights, 'embeddings'), config));
-    this.child('encoder', new Encoder(below(weights, 'encoder'), config));
+    this.child('encoder', new Encoder(below(weights, 'encoder'), config, { modality: 'text', causal: false }));
     this.child('final_layer_norm', new LayerNorm(below(weights, 'final_layer_norm'), width, layer_norm_eps));
     this.child('head', new Linear(below(weights, 'head'), width, projection_size));
   }

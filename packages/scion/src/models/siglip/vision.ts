@@ -83,7 +83,7 @@ export class SiglipVision extends Module {
   constructor(weights: Weights, private readonly config: SiglipVisionConfig) {
     super();
     this.child('embeddings', new VisionEmbeddings(below(weights, 'embeddings'), config));
-    this.child('encoder', new Encoder(below(weights, 'encoder'), config));
+    this.child('encoder', new Encoder(below(weights, 'encoder'), config, { modality: 'vision', causal: false }));
     this.child('post_layernorm',
       new LayerNorm(below(weights, 'post_layernorm'), config.hidden_size, config.layer_norm_eps));
     this.child('head', new PoolingHead(below(weights, 'head'), config));

@@ -1,13 +1,12 @@
 /** ViT (Dosovitskiy et al., 2021), by the names of Hugging Face's ViTModel and ViTForImageClassification. */
 import { z } from 'zod';
 import type { Value } from '../../ir/graph.js';
-import * as f from '../../nn/functional.js';
 import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
-import { Module } from '../../nn/module.js';
+import { type AttentionPlug, Block } from '../../nn/places.js';
 import { activations } from '../../nn/transformer.js';
 import { encoderFields, readModelConfig, whole } from '../config.js';
 import type { Checkpoint } from '../weights.js';
-import { type BesideClassifier, ImageAttention, type ImageTransformer, loadImageTransformer } from './transformer.js';
+import { type BesideClassifier, ImageAttention, type ImageTransformer, imageBlock, loadImageTransformer } from './transformer.js';
 
 /** The defaults of transformers' ViTConfig. */
 const schema = z.object({
@@ -27,10 +26,10 @@ export function parseVitConfig(json: unknown, where: string): VitConfig {
 }
 
 /** Pre-norm: `x + attention(norm x)`, then `x + output(act(intermediate(norm x)))`. */
-class VitLayer extends Module {
-  constructor(weights: Weights, private readonly config: VitConfig) {
-    super();
-    const { hidden_size: width, intermediate_size: inner, layer_norm_eps } = config;
+class VitLayer extends Block {
+  constructor(weights: Weights, private readonly config: VitConfig, layer: number) {
+    const { hidden_size: width, intermediate_size: inner, layer_norm_eps, hidden_act: activation } = config;
+    super(imageBlock(config, layer, { hidden: inner, activation }));
     for (const name of ['layernorm_before', 'layernorm_after']) {
       this.child(name, new LayerNorm(below(weights, name), width, layer_norm_eps));
     }
@@ -39,13 +38,14 @@ class VitLayer extends Module {
     this.child('output.dense', new Linear(below(weights, 'output.dense'), inner, width));
   }
 
-  forward(x: Value, batch: number): Value {
-    const { graph } = x;
-    const first = this.run('layernorm_before', x);
-    const attended = f.add(x, graph.within('attention', () =>
-      this.part<ImageAttention>('attention').forward(first, batch)));
-    const hidden = this.run('intermediate.dense', this.run('layernorm_after', attended));
-    return f.add(attended, this.run('output.dense', activations[this.config.hidden_act](hidden)));
+  protected attend(x: Value, batch: number, _?: Value, prefix?: AttentionPlug): Value {
+    const normal = this.run('layernorm_before', x);
+    return x.graph.within('attention', () => this.part<ImageAttention>('attention').forward(normal, batch, prefix));
+  }
+
+  protected feedForward(x: Value): Value {
+    const hidden = this.run('intermediate.dense', this.run('layernorm_after', x));
+    return this.run('output.dense', activations[this.config.hidden_act](hidden));
   }
 }
 
@@ -56,6 +56,6 @@ class VitLayer extends Module {
 export function loadVit(checkpoint: Checkpoint): ImageTransformer | BesideClassifier {
   const full = parseVitConfig(checkpoint.config, `${checkpoint.path}/config.json`);
   return loadImageTransformer(checkpoint, 'vit', full, {
-    layer: (w) => new VitLayer(w, full), imageProcessor: 'ViTImageProcessor', resizes: false,
+    layer: (w, i) => new VitLayer(w, full, i), imageProcessor: 'ViTImageProcessor', resizes: false,
   });
 }

@@ -5,6 +5,7 @@ import { LayerNorm, Linear, type Weights, attention, below } from '../../nn/laye
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { PatchEmbedding, interpolatePlaces } from '../../nn/patches.js';
+import type { AttentionPlug, Block, BlockKind } from '../../nn/places.js';
 import type { TowerOutput } from '../../nn/transformer.js';
 import { assert } from '../../util/errors.js';
 import { type Checkpoint, fromCheckpoint } from '../weights.js';
@@ -18,6 +19,14 @@ export interface ImageTransformerConfig {
   num_channels: number;
   image_size: number;
   patch_size: number;
+}
+
+/** How a layer of an image transformer describes itself. */
+export function imageBlock(
+  { num_hidden_layers: layers, hidden_size: width, num_attention_heads: heads }: ImageTransformerConfig, layer: number,
+  feedForward: Pick<BlockKind, 'hidden' | 'activation'>,
+): BlockKind {
+  return { modality: 'vision', attention: 'self', causal: false, layer, layers, width, heads, ...feedForward };
 }
 
 class ImageEmbeddings extends Module {
@@ -62,20 +71,17 @@ export class ImageAttention extends Module {
   }
 
   /** x [tokens · batch, width], row = token · batch + image */
-  forward(x: Value, batch: number): Value {
+  forward(x: Value, batch: number, prefix?: AttentionPlug): Value {
     const [q, k, v] = ['query', 'key', 'value'].map((name) => this.run(`attention.${name}`, x)) as [Value, Value, Value];
     const mixed = attention(q, k, v, { tokens: x.shape[0]! / batch, batch, heads: this.config.num_attention_heads });
-    return this.run('output.dense', mixed);
+    const more = prefix && x.graph.within('prefix', () => prefix.forward(q, (name, tokens) =>
+      this.run(name === 'k_proj' ? 'attention.key' : 'attention.value', tokens), batch));
+    return this.run('output.dense', more ? f.add(mixed, more) : mixed);
   }
 }
 
-/** One layer: x [tokens · batch, width], row = token · batch + image → the same. */
-export interface ImageLayer extends Module {
-  forward(x: Value, batch: number): Value;
-}
-
 export interface ImageTransformerOptions {
-  layer: (weights: Weights) => ImageLayer;
+  layer: (weights: Weights, number: number) => Block;
   imageProcessor: string;
   /** Whether pictures of other sizes are taken too: their places are interpolated. */
   resizes: boolean;
@@ -89,7 +95,7 @@ export class ImageTransformer extends Module {
   ) {
     super();
     this.child('embeddings', new ImageEmbeddings(below(weights, 'embeddings'), config));
-    for (const name of this.layers()) this.child(name, options.layer(below(weights, name)));
+    this.layers().forEach((name, i) => this.child(name, options.layer(below(weights, name), i)));
     this.child('layernorm', new LayerNorm(below(weights, 'layernorm'), config.hidden_size, config.layer_norm_eps));
   }
 
@@ -124,11 +130,11 @@ export class ImageTransformer extends Module {
     const embedded = this.run('embeddings', images);
     const states = [f.reshape(embedded, [-1, width])];
     for (const name of this.layers()) {
-      states.push(graph.within(name, () => this.part<ImageLayer>(name).forward(states.at(-1)!, batch)));
+      states.push(graph.within(name, () => this.part<Block>(name).forward(states.at(-1)!, batch)));
     }
     const first = f.slice(states.at(-1)!, 0, 0, batch); // the rows of the class token
     const pooled = this.run('layernorm', first);
-    return { states: states.map((rows) => f.reshape(rows, embedded.shape)), pooled };
+    return { states: states.map((rows) => f.reshape(rows, [-1, batch, width])), pooled };
   }
 
   private layers(): string[] {

@@ -1,0 +1,107 @@
+/** LoRA (Hu et al., ICLR 2022, arXiv 2106.09685), with the options and defaults of Python's PEFT. */
+import { z } from 'zod';
+import type { Module } from '../../nn/module.js';
+import type { Parameter } from '../../nn/parameter.js';
+import { nearest } from '../../util/errors.js';
+import { type AttachContext, type BackboneMethod, refuse, unfreeze } from '../backbone-method.js';
+import { byPattern, findTargets } from '../targets.js';
+import { DoraLayer, LoraLayer, rowNorms } from './layer.js';
+
+const count = z.number().int().min(1);
+const pattern = (of: z.ZodNumber) => z.record(z.string(), of).default({});
+/** A list may be given as text with commas, as on a command line. */
+const names = z.union([z.string().min(1), z.array(z.string().min(1)).min(1)])
+  .transform((given) => (typeof given === 'string' && /^[\w.]+(,[\w.]+)*$/.test(given) && given !== 'all-linear'
+    ? given.split(',') : given));
+
+export const loraConfig = z.strictObject({
+  r: count.default(8).describe('rank'),
+  lora_alpha: z.number().positive().default(8).describe('the update is scaled by lora_alpha / r'),
+  lora_dropout: z.number().min(0).lt(1).default(0).describe('on what enters A, in training'),
+  target_modules: names.default(['q_proj', 'v_proj'])
+    .describe('ends of paths (q_proj,v_proj), a regular expression on whole paths, or all-linear'),
+  bias: z.enum(['none', 'all', 'lora_only']).default('none').describe('which biases are trained too'),
+  rank_pattern: pattern(count).describe('r by end of path'),
+  alpha_pattern: pattern(z.number().positive()).describe('lora_alpha by end of path'),
+  layers_to_transform: z.union([z.number().int().min(0).transform((n) => [n]), z.array(z.number().int().min(0)).min(1)])
+    .optional().describe('numbers of the layers, from 0 on'),
+  use_rslora: z.boolean().default(false).describe('scale by lora_alpha / √r'),
+  use_dora: z.boolean().default(false).describe('train the norms of the weight rows apart from their directions'),
+  modules_to_save: z.array(z.string().min(1)).default([]).describe('modules that are trained whole, by end of path'),
+  init_lora_weights: z.union([z.boolean(), z.literal('gaussian')]).default(true)
+    .describe('true: A uniform (Kaiming) and B zero; gaussian: A normal with deviation 1/r'),
+});
+export type LoraConfig = z.output<typeof loraConfig>;
+
+/** Puts LoRA layers into the tree. */
+export async function attachLora(model: Module, config: LoraConfig, context: Pick<AttachContext, 'read'>): Promise<void> {
+  const { r, lora_alpha: alpha, lora_dropout: dropout, use_rslora: rs } = config;
+  if (config.init_lora_weights === false) {
+    refuse(['init_lora_weights', 'false: random B and A would change the model before training; use true or gaussian']);
+  }
+  const targets = findTargets(model, config);
+  const saved = modulesToSave(model, config.modules_to_save);
+  for (const [path, module] of targets) {
+    const rank = byPattern(config.rank_pattern, path, r);
+    const scale = byPattern(config.alpha_pattern, path, alpha);
+    const options = {
+      r: rank, scaling: scale / (rs ? Math.sqrt(rank) : rank), dropout,
+      init: config.init_lora_weights === 'gaussian' ? 'gaussian' : 'uniform',
+    } as const;
+    const layer = config.use_dora
+      ? new DoraLayer(module, options, rowNorms(await context.read(module.weight)))
+      : new LoraLayer(module, options);
+    model.replace(path, () => layer);
+  }
+  await unfreeze([...saved, ...biases(model, config.bias, new Set(targets.map(([, module]) => module)))], context);
+  model.named();
+}
+
+function modulesToSave(model: Module, wanted: readonly string[]): Parameter[] {
+  const paths = [...model.modules()].map(([path]) => path).filter((path) => path !== '');
+  return wanted.flatMap((name) => {
+    const found = [...model.modules()].filter(([path]) => path === name || path.endsWith(`.${name}`));
+    if (found.length === 0) {
+      const ends = [...new Set(paths.map((path) => path.split('.').at(-1)!))];
+      refuse(['modules_to_save', `${JSON.stringify(name)} is the end of no module's path; there are ${nearest(name, ends).join(', ')}`]);
+    }
+    return found.flatMap(([, module]) => [...module.parameters()].map(([, p]) => p));
+  });
+}
+
+function biases(model: Module, which: LoraConfig['bias'], targets: ReadonlySet<Module>): Parameter[] {
+  if (which === 'none') return [];
+  return [...model.modules()].flatMap(([, module]) =>
+    (which === 'all' || targets.has(module)
+      ? [...module.parameters()].filter(([name]) => name === 'bias').map(([, p]) => p) : []));
+}
+
+export const lora: BackboneMethod<typeof loraConfig> = {
+  name: 'lora',
+  title: 'LoRA',
+  paper: 'https://arxiv.org/abs/2106.09685',
+  summary: 'low-rank updates of linear layers and convolutions in both towers',
+  needsText: true,
+  config: loraConfig,
+  training: { optimizer: 'adamw', lr: 1e-3, epochs: 30, batch_size: 32, schedule: 'cosine', augment: true },
+  attach: attachLora,
+};
+
+/** The few-shot recipe of Zanella and Ben Ayed (CVPRW 2024, arXiv 2405.18541). */
+export const clipLora: BackboneMethod<typeof loraConfig> = {
+  ...lora,
+  name: 'clip-lora',
+  title: 'CLIP-LoRA',
+  paper: 'https://arxiv.org/abs/2405.18541',
+  summary: 'LoRA of rank 2 on queries, keys and values of both towers, trained 500 steps for each shot',
+  config: loraConfig.extend({
+    r: loraConfig.shape.r.unwrap().default(2),
+    lora_alpha: loraConfig.shape.lora_alpha.unwrap().default(1),
+    lora_dropout: loraConfig.shape.lora_dropout.unwrap().default(0.25),
+    target_modules: names.default(['q_proj', 'k_proj', 'v_proj']),
+  }),
+  training: {
+    optimizer: 'adamw', lr: 2e-4, weight_decay: 0.01, epochs: 50, steps_per_shot: 500, batch_size: 32,
+    schedule: 'cosine', augment: true,
+  },
+};

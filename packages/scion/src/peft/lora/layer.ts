@@ -1,0 +1,128 @@
+/**
+ * Low-rank adaptation of a linear layer or a convolution (Hu et al., ICLR 2022), and its weight-decomposed form DoRA
+ * (Liu et al., ICML 2024). The parts have the names of Python's PEFT.
+ */
+import type { Value } from '../../ir/graph.js';
+import { Conv2d } from '../../nn/conv.js';
+import { dropoutInTraining } from '../../nn/dropout.js';
+import * as f from '../../nn/functional.js';
+import { Linear, type Weights } from '../../nn/layers.js';
+import { Module } from '../../nn/module.js';
+import { type Init, type Parameter, bind, init, trained } from '../../nn/parameter.js';
+import { type Tensor, float32 } from '../../util/tensor.js';
+import type { AttachContext, Mergeable, Values } from '../backbone-method.js';
+import type { Adaptable } from '../targets.js';
+
+type Reads = Pick<AttachContext, 'read'>;
+
+export interface LoraOptions {
+  r: number;
+  /** α / r, or α / √r. */
+  scaling: number;
+  dropout: number;
+  init: 'uniform' | 'gaussian';
+}
+
+/** Uniform within 1/√fan_in as PyTorch's Kaiming-uniform(√5), fan_in all axes but the first. */
+const kaiming: Init = (shape, random) =>
+  init.uniform(1 / Math.sqrt(shape.slice(1).reduce((a, b) => a * b, 1)))(shape, random);
+
+function factor(base: Adaptable, from: number, to: number, initial: Init, kernel: boolean): Adaptable {
+  const weights: Weights = (_, shape) => trained(shape, initial);
+  if (base instanceof Linear) return new Linear(weights, from, to, false);
+  return kernel
+    ? new Conv2d(weights, from, to, base.kernel, { ...base.options, bias: false }) : new Conv2d(weights, from, to, 1);
+}
+
+/** `W x + b + scaling · B A x`: A [r, in] drawn, B [out, r] zero at the start. */
+export class LoraLayer extends Module implements Mergeable {
+  protected readonly outputs: number;
+
+  constructor(protected readonly base: Adaptable, protected readonly options: LoraOptions) {
+    super();
+    const [inputs, outputs] = base instanceof Linear
+      ? [base.inFeatures, base.outFeatures] : [base.inChannels, base.outChannels];
+    this.outputs = outputs;
+    const { r } = options;
+    this.child('base_layer', base);
+    this.child('lora_A', factor(base, inputs, r, options.init === 'gaussian' ? init.normal(1 / r) : kaiming, true));
+    this.child('lora_B', factor(base, r, outputs, init.zeros, false));
+  }
+
+  forward(x: Value): Value {
+    return f.add(this.run('base_layer', x), this.update(x));
+  }
+
+  /** `scaling · B A x`, with dropout on x in training. */
+  protected update(x: Value): Value {
+    const { dropout, scaling } = this.options;
+    const kept = dropoutInTraining(x, dropout, this.part<Adaptable>('lora_A').weight.name);
+    return f.mul(this.run('lora_B', this.run('lora_A', kept)), scaling);
+  }
+
+  /** `W + scaling · B A`, [out, …]. */
+  protected async whole({ read }: Reads, value: Values): Promise<Tensor<'float32'>> {
+    const { r, scaling } = this.options;
+    const weight = await read(this.base.weight);
+    const [a, b] = [value(this.part<Adaptable>('lora_A').weight.name), value(this.part<Adaptable>('lora_B').weight.name)];
+    const columns = weight.data.length / this.outputs;
+    const out = Float32Array.from(weight.data);
+    for (let i = 0; i < this.outputs; i++) for (let k = 0; k < r; k++) {
+      const share = scaling * b.data[i * r + k]!;
+      for (let j = 0; j < columns; j++) out[i * columns + j]! += share * a.data[k * columns + j]!;
+    }
+    return float32(weight.shape, out);
+  }
+
+  async merge(context: Reads, value: Values): Promise<Map<Parameter, Tensor<'float32'>>> {
+    return new Map([[this.base.weight, await this.whole(context, value)]]);
+  }
+}
+
+/** `m · (W + scaling · B A) / ‖·‖`, rows of norm m, trained from ‖W‖. As in PEFT no gradient passes the norm. */
+export class DoraLayer extends LoraLayer {
+  private readonly magnitude: Parameter;
+
+  /** @param magnitude [out], the norms of the rows of W */
+  constructor(base: Adaptable, options: LoraOptions, magnitude: Tensor<'float32'>) {
+    super(base, options);
+    const shape = base instanceof Linear ? [this.outputs] : [1, this.outputs, 1, 1];
+    this.magnitude = this.parameter('lora_magnitude_vector', trained(shape, () => float32(shape, magnitude.data)));
+  }
+
+  override forward(x: Value): Value {
+    const { graph } = x;
+    const { base } = this;
+    const [a, b] = ['lora_A', 'lora_B'].map((name) => bind(graph, this.part<Adaptable>(name).weight)) as [Value, Value];
+    const { r, scaling, dropout } = this.options;
+    const weight = f.reshape(bind(graph, base.weight), [this.outputs, -1]);
+    const change = f.matmul(f.reshape(b, [this.outputs, r]), f.reshape(a, [r, -1]));
+    const norm = f.detach(f.sqrt(f.reduceSumSquare(f.add(weight, f.mul(change, scaling)), [1]))); // [out]
+    const axes = base instanceof Linear ? [this.outputs] : [1, this.outputs, 1, 1];
+    const factor = f.div(bind(graph, this.magnitude), f.reshape(norm, axes));
+    const bias = base.bias && f.reshape(bind(graph, base.bias), axes);
+    // as PEFT: dropout is on all of the change, the base result is exact
+    const plain = this.run('base_layer', x);
+    const kept = dropoutInTraining(x, dropout, this.part<Adaptable>('lora_A').weight.name);
+    const own = this.run('base_layer', kept);
+    const linear = bias ? f.sub(own, bias) : own;
+    return f.add(plain, f.add(f.mul(linear, f.sub(factor, 1)), f.mul(this.update(x), factor)));
+  }
+
+  override async merge(context: Reads, value: Values): Promise<Map<Parameter, Tensor<'float32'>>> {
+    const weight = await this.whole(context, value);
+    const norms = rowNorms(weight);
+    const magnitude = value(this.magnitude.name).data;
+    const columns = weight.data.length / this.outputs;
+    const scaled = weight.data.map((v, i) => (v * magnitude[Math.floor(i / columns)]!) / norms.data[Math.floor(i / columns)]!);
+    return new Map([[this.base.weight, float32(weight.shape, scaled)]]);
+  }
+}
+
+/** The norms of the rows of a weight [out, …] → [out]. */
+export function rowNorms({ shape, data }: Tensor<'float32'>): Tensor<'float32'> {
+  const rows = shape[0]!;
+  const columns = data.length / rows;
+  return float32([rows], Float32Array.from({ length: rows }, (_, i) =>
+    Math.sqrt(data.subarray(i * columns, (i + 1) * columns).reduce((sum, v) => sum + v * v, 0))));
+}

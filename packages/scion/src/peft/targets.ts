@@ -1,0 +1,79 @@
+/** Which modules of a tree an adapter goes to, by the rules of Python's PEFT. */
+import { Conv2d } from '../nn/conv.js';
+import { Linear } from '../nn/layers.js';
+import type { Module } from '../nn/module.js';
+import { nearest } from '../util/errors.js';
+import { refuse } from './backbone-method.js';
+
+export type Adaptable = Linear | Conv2d;
+
+const adaptable = (module: Module): module is Adaptable => module instanceof Linear || module instanceof Conv2d;
+
+export interface TargetOptions {
+  /** A list of names or ends of paths, a regular expression on the whole path, or `all-linear`. */
+  target_modules: string | readonly string[];
+  /** Numbers of the layers, from 0 on; all where absent. */
+  layers_to_transform?: readonly number[] | undefined;
+}
+
+/**
+ * The modules that the options name, with their paths.
+ * @throws ScionError where a name, the expression or a layer matches nothing; it lists the nearest names
+ */
+export function findTargets(model: Module, options: TargetOptions): [path: string, module: Adaptable][] {
+  const all = [...model.modules()].filter((entry): entry is [string, Adaptable] => adaptable(entry[1]));
+  const { target_modules: targets, layers_to_transform: layers } = options;
+  const named = typeof targets === 'string' ? byExpression(all, targets) : byList(all, targets);
+  if (layers === undefined) return named;
+  const numberOf = (path: string): number => Number(/\.(\d+)\./.exec(path)?.[1] ?? -1);
+  const there = new Set(named.map(([path]) => numberOf(path)));
+  const missing = layers.filter((layer) => !there.has(layer));
+  if (missing.length > 0) {
+    const known = [...there].filter((n) => n >= 0).sort((a, b) => a - b);
+    refuse(['layers_to_transform', `${missing.join(', ')}: no target module lies in such a layer; `
+      + (known.length > 0 ? `there are ${known[0]} to ${known.at(-1)}` : 'the targets are in no numbered layers')]);
+  }
+  return named.filter(([path]) => layers.includes(numberOf(path)));
+}
+
+type Entries = readonly [string, Adaptable][];
+
+function byExpression(all: Entries, text: string): [string, Adaptable][] {
+  if (text === 'all-linear') {
+    const found = all.filter(([, module]) => module instanceof Linear);
+    return found.length > 0 ? found : refuse(['target_modules', 'all-linear: the model has no linear layer']);
+  }
+  let expression: RegExp;
+  try {
+    expression = new RegExp(`^(?:${text})$`);
+  } catch (cause) {
+    return refuse(['target_modules', `${JSON.stringify(text)} is no regular expression: ${(cause as Error).message}`]);
+  }
+  const found = all.filter(([path]) => expression.test(path));
+  if (found.length > 0) return found;
+  return refuse(['target_modules', `${JSON.stringify(text)} matches the whole path of no linear layer or convolution; `
+    + `paths are like ${examples(all, text)}`]);
+}
+
+function byList(all: Entries, names: readonly string[]): [string, Adaptable][] {
+  const fits = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`);
+  const unknown = names.filter((name) => !all.some(([path]) => fits(path, name)));
+  if (unknown.length > 0) {
+    refuse(...unknown.map((name): [string, string] => ['target_modules',
+      `${JSON.stringify(name)} is the end of the path of no linear layer or convolution; there are ${examples(all, name)}`]));
+  }
+  return all.filter(([path]) => names.some((name) => fits(path, name)));
+}
+
+/** The nearest ends of paths. */
+function examples(all: Entries, name: string): string {
+  const parts = name.split('.').length > 1 ? -2 : -1;
+  const ends = [...new Set(all.map(([path]) => path.split('.').slice(parts).join('.')))];
+  return nearest(name, ends).join(', ') || 'none';
+}
+
+/** The value of the first pattern that matches a path, as PEFT's `rank_pattern`: an end of the path, or an expression. */
+export function byPattern(patterns: Readonly<Record<string, number>>, path: string, otherwise: number): number {
+  const found = Object.keys(patterns).find((key) => new RegExp(`^(?:.*\\.)?(?:${key})$`).test(path));
+  return found === undefined ? otherwise : patterns[found]!;
+}
