@@ -43,6 +43,17 @@ export interface Split {
    * Absent where each row is a picture of its own.
    */
   readonly pictures?: Int32Array;
+  /** The picture of each row, where the features were computed from pictures. */
+  readonly images?: readonly Picture[];
+}
+
+/** A picture, or a view of it. */
+export interface Picture {
+  readonly path: string;
+  /** Of its content, in hexadecimal. */
+  readonly sha256: string;
+  /** 0 is the plain one. */
+  readonly view: number;
 }
 
 export interface FeatureContent {

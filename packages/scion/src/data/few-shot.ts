@@ -31,13 +31,14 @@ export function withViews({ pictures }: Pick<Split, 'pictures'>, rows: readonly 
 }
 
 /** Some rows of a split, in the given order. */
-export function subset({ features, labels, pictures }: Split, rows: readonly number[]): Split {
+export function subset({ features, labels, pictures, images }: Split, rows: readonly number[]): Split {
   const dim = features.shape[1]!;
   const out = new Float32Array(rows.length * dim);
   rows.forEach((row, i) => out.set(features.data.subarray(row * dim, (row + 1) * dim), i * dim));
   const pick = (of: Int32Array): Int32Array => Int32Array.from(rows, (row) => of[row]!);
   return {
     features: float32([rows.length, dim], out), labels: pick(labels), ...(pictures && { pictures: pick(pictures) }),
+    ...(images && { images: rows.map((row) => images[row]!) }),
   };
 }
 

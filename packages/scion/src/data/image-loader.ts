@@ -68,12 +68,15 @@ export async function* loadImages(
 
 async function load(source: ImageSource, processor: ImageProcessor, decode: ProcessOptions): Promise<Float32Array> {
   if (typeof source === 'string') return processImage(source, processor, decode);
-  const { path, sha256, view } = source;
+  const { path, view } = source;
+  return processImage(await readUnchanged(source), processor, { ...decode, name: path, ...(view && { view }) });
+}
+
+/** The bytes of a file. @throws ScionError where they are not those that its data set was made of */
+export async function readUnchanged({ path, sha256 }: { path: string; sha256: string }): Promise<Uint8Array> {
   const bytes = await readBytes(path, maxFileBytes);
-  if (createHash('sha256').update(bytes).digest('hex') !== sha256) {
-    throw inputError(path, 'has changed while its data set was being read; run it again once nothing writes to it');
-  }
-  return processImage(bytes, processor, { ...decode, name: path, ...(view && { view }) });
+  if (createHash('sha256').update(bytes).digest('hex') === sha256) return bytes;
+  throw inputError(path, 'has changed while its data set was being read; run it again once nothing writes to it');
 }
 
 /** An error that the user can act on becomes a value, since nobody awaits the promise yet when it fails. */

@@ -181,10 +181,15 @@ export interface ProcessOptions extends DecodeOptions {
 export async function processImage(
   source: string | Uint8Array, processor: ImageProcessor, options: ProcessOptions = {},
 ): Promise<Float32Array> {
-  const { settings: { resize }, height, width } = processor;
+  return processPixels(await decodePicture(source, processor, options), processor, options);
+}
+
+/** The first part of processImage: the whole picture. An SVG is drawn as large as the processor needs it. */
+export function decodePicture(
+  source: string | Uint8Array, { settings: { resize }, height, width }: ImageProcessor, options: DecodeOptions = {},
+): Promise<Pixels> {
   const drawSize = resize && 'shortestEdge' in resize ? resize.shortestEdge : Math.max(height, width);
-  const image = await decodeImage(source, { drawSize, ...options });
-  return processPixels(image, processor, options);
+  return decodeImage(source, { drawSize, ...options });
 }
 
 /** The part of processImage after decoding. */

@@ -21,20 +21,22 @@ export function dropout(x: Value, p: number, seed: Value, step: Value, name: str
   return b.where(kept, b.mul(x, 1 / (1 - p)), 0);
 }
 
-/** The inputs that dropout takes its masks from, in the graphs of training steps. */
-const training = new WeakMap<Graph, { seed: Value; step: Value }>();
+/** The graphs of training steps, with the inputs that their masks come from once there is a mask. */
+const training = new WeakMap<Graph, { seed?: Value; step?: Value }>();
 export const dropoutInputs = { seed: 'dropout.seed', step: 'dropout.step' } as const;
 
-/** From here on `dropoutInTraining` drops in this graph. A step is then fed the scalars named in `dropoutInputs`. */
+/** From here on `dropoutInTraining` drops in this graph; a step is then fed the scalars named in `dropoutInputs`. */
 export function enableDropout(graph: Graph): void {
-  const input = (name: string): Value => graph.input(name, 'uint32', []);
-  training.set(graph, { seed: input(dropoutInputs.seed), step: input(dropoutInputs.step) });
+  training.set(graph, {});
 }
 
 /** `dropout` in a graph that trains, nothing in one that predicts. */
 export function dropoutInTraining(x: Value, p: number, name: string): Value {
   const inputs = training.get(x.graph);
-  return inputs ? dropout(x, p, inputs.seed, inputs.step, name) : x;
+  if (!inputs || p === 0) return x;
+  inputs.seed ??= x.graph.input(dropoutInputs.seed, 'uint32', []);
+  inputs.step ??= x.graph.input(dropoutInputs.step, 'uint32', []);
+  return dropout(x, p, inputs.seed, inputs.step, name);
 }
 
 /** A uint32 for every element of x. Elements of one mask differ in their counter, masks in their two keys. */

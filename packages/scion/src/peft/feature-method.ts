@@ -35,22 +35,8 @@ export abstract class FeatureModule extends Module {
   penalty?(features: Value): Value;
 }
 
-/** How classes come and go in a trained run without touching the others. */
-export interface ClassChanges {
-  /** What the rows of each trained value stand for; one that is not named belongs to no class. */
-  rows?: Readonly<Record<string, 'classes' | 'support'>>;
-  /** Why a class cannot be added to what was trained; absent where it can. */
-  add?: string;
-  /** Why a class cannot be removed. */
-  remove?: string;
-  /** What is to be known of an added class: values of its own begin where training would have begun. */
-  note?: string;
-}
-
 export interface FeatureMethod<S extends z.ZodObject = z.ZodObject> extends MethodInfo<S> {
   create(inputs: FeatureInputs, config: z.output<S>): FeatureModule;
-  /** Absent where classes stay as they are. */
-  classes?: ClassChanges;
 }
 
 /**

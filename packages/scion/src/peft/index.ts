@@ -2,6 +2,7 @@
 import { clipAdapter } from './clip-adapter/index.js';
 import { graphAdapterParity } from './graph-adapter/parity.js';
 import { graphAdapter } from './graph-adapter/index.js';
+import { clipLora, lora } from './lora/index.js';
 import { linearProbe } from './linear-probe/index.js';
 import type { ParityCheck } from './parity.js';
 import { registerMethod } from './registry.js';
@@ -18,11 +19,14 @@ registerMethod(tipAdapterF);
 registerMethod(clipAdapter);
 registerMethod(taskRes);
 registerMethod(graphAdapter);
+registerMethod(lora);
+registerMethod(clipLora);
 
 /** Checks against reference files, by the prefix of the file's name. */
 export const parityChecks: readonly ParityCheck[] = [graphAdapterParity];
 
-export { getMethod, methodNames, needText } from './registry.js';
+export { type Method, getMethod, methodNames, needText } from './registry.js';
 export { type AttachContext, type BackboneMethod, type PromptWords, isBackboneMethod } from './backbone-method.js';
-export type { ClassChanges, FeatureInputs, FeatureMethod, FeatureModule } from './feature-method.js';
-export type { MethodInfo, Search, TrainingDefaults } from './method.js';
+export { type FeatureInputs, type FeatureMethod, FeatureModule } from './feature-method.js';
+export { cosineLogits } from './zero-shot/index.js';
+export type { ClassChanges, MethodInfo, Search, TrainingDefaults } from './method.js';

@@ -9,7 +9,7 @@ export interface TrainingDefaults {
   weight_decay?: number;
   momentum?: number;
   epochs: number;
-  /** Steps for each row of a class; instead of epochs. */
+  /** Steps for each training row of a class; then `epochs` counts only where it is set in the recipe. */
   steps_per_shot?: number;
   batch_size: number;
   schedule: 'constant' | 'linear' | 'cosine';
@@ -27,6 +27,18 @@ export interface Search {
   grid: Readonly<Record<string, readonly number[]>>;
 }
 
+/** How classes come and go in a trained run without touching the others. */
+export interface ClassChanges {
+  /** What the rows of each trained value stand for; one that is not named belongs to no class. */
+  rows?: Readonly<Record<string, 'classes' | 'support'>>;
+  /** Why a class cannot be added to what was trained; absent where it can. */
+  add?: string;
+  /** Why a class cannot be removed. */
+  remove?: string;
+  /** What is to be known of an added class: values of its own begin where training would have begun. */
+  note?: string;
+}
+
 export interface MethodInfo<S extends z.ZodObject = z.ZodObject> {
   name: string;
   title: string;
@@ -40,4 +52,6 @@ export interface MethodInfo<S extends z.ZodObject = z.ZodObject> {
   /** Absent for methods that train nothing. */
   training?: TrainingDefaults;
   search?: Search;
+  /** Absent where classes stay as they are. */
+  classes?: ClassChanges;
 }

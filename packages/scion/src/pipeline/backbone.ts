@@ -7,6 +7,8 @@ import { readCheckpoint } from '../hub/checkpoint.js';
 import { checkpointDigest } from '../hub/digest.js';
 import { resolveModel } from '../hub/resolve.js';
 import { isDual, loadBackbone } from '../models/index.js';
+import { readParameter } from '../models/parameter-values.js';
+import { Module } from '../nn/module.js';
 import type { OpenBackbone } from '../trainer/encode.js';
 import { inputError } from '../util/errors.js';
 
@@ -47,6 +49,8 @@ export const openBackbone: OpenBackbone = async (model, { cache, ...options } = 
     ...(revision === undefined ? {} : { revision }),
     digest: await checkpointDigest(checkpoint, folder, memory),
     encoder,
+    ...(encoder instanceof Module ? { fresh: () => loadBackbone(checkpoint) as typeof encoder } : {}),
+    read: readParameter,
     processor,
     ...(isDual(encoder) ? { text: { encoder, tokenizer: await readTokenizer(folder, encoder) } } : {}),
   };

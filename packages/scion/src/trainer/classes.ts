@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { cacheFolder } from '../data/cache-folder.js';
 import { listPictures } from '../data/picture-list.js';
-import { type FeatureModule, getMethod } from '../peft/index.js';
+import { type FeatureMethod, type FeatureModule, getMethod } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Tensors } from '../runtime/session.js';
 import { inputError, unknownName, usageError } from '../util/errors.js';
@@ -198,7 +198,7 @@ async function write(
   };
   const { text, features, labels } = ground;
   const support = supportTensors(text, { features, labels: Int32Array.from(labels) });
-  const method = getMethod(old.method);
+  const method = getMethod(old.method) as FeatureMethod; // `changesOf` has refused the others
   const empty = method.create(storedInputs(info, support, out), method.config.parse(old.result.config));
   const carried = carry(empty, values, method.classes!.rows ?? {}, kept);
   result.trainable_parameters = countValues(carried);

@@ -1,15 +1,15 @@
 /** Methods against each other on one or several data sets, under the same rows, seeds and shots. */
-import type { FeatureFile } from '../data/feature-file.js';
-import { type FeatureMethod, getMethod, needText } from '../peft/index.js';
+import { type Method, getMethod, needText } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Runtime } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
 import { checkDevice } from './check-runtime.js';
 import { openJournal } from './comparison-journal.js';
-import type { SourceOptions } from './pictures.js';
+import { moduleMaker } from './maker.js';
+import type { RecipeFeatures, SourceOptions } from './pictures.js';
 import { type Comparison, type ComparisonInput, recipeOf, resolveComparison, resolveRecipe } from './recipe.js';
 import { evaluateSplit } from './run.js';
-import { type Prepared, chooseAndFit, featureInputs, prepareRows, threadsOf } from './select.js';
+import { type Prepared, chooseAndFit, prepareRows, threadsOf } from './select.js';
 import { sources } from './sources.js';
 import { countValues, cores, environment, version } from './train.js';
 import { type Variant, variantTitle } from './variants.js';
@@ -82,9 +82,9 @@ export interface CompareOptions extends SourceOptions {
 /** One cell to be: what is trained on what. */
 interface Plan {
   dataset: string;
-  file: FeatureFile;
+  file: RecipeFeatures;
   variant: Variant;
-  method: FeatureMethod;
+  method: Method;
   shots: number;
   seed: number;
 }
@@ -143,7 +143,7 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
   };
 }
 
-function factsOf(name: string, file: FeatureFile): ComparisonDataset {
+function factsOf(name: string, file: RecipeFeatures): ComparisonDataset {
   const { path, digest, model, classNames, dim, train, test } = file;
   return {
     name, path, digest, ...(model ? { model } : {}), classes: classNames.length, dim,
@@ -157,8 +157,8 @@ function factsOf(name: string, file: FeatureFile): ComparisonDataset {
  */
 async function openAll(
   comparison: Comparison, text: readonly string[], warn: (warning: string) => void, options: SourceOptions,
-): Promise<Map<string, FeatureFile>> {
-  const files = new Map<string, FeatureFile>();
+): Promise<Map<string, RecipeFeatures>> {
+  const files = new Map<string, RecipeFeatures>();
   const issues: Issue[] = [];
   const kinds = new Set<ScionError['kind']>();
   const note = (error: unknown): void => {
@@ -238,13 +238,13 @@ async function trainCell(
   const { dataset, file, variant, method, shots, seed } = plan;
   const started = performance.now();
   const { recipe } = resolveRecipe(recipeOf(comparison, variant, shots, seed));
+  const make = moduleMaker(method, file);
   const chosen = await chooseAndFit({
-    runtime, method, recipe, rows,
-    inputs: (support) => featureInputs(file, support),
+    runtime, method, recipe, rows, make,
     ...(signal ? { signal } : {}),
   });
   const seconds = (performance.now() - started) / 1000;
-  const module = method.create(featureInputs(file, rows.support), chosen.config);
+  const module = await make(chosen.config, rows.support);
   const report = await evaluateSplit(runtime, module, chosen.values, file.test!, threadsOf(recipe));
   const { accuracy, rows: tested, ece, groups } = report;
   return {

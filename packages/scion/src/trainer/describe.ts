@@ -4,7 +4,9 @@ import { readSafetensors } from '../formats/safetensors-node.js';
 import type { Graph } from '../ir/graph.js';
 import { printGraph } from '../ir/print.js';
 import { encodeModel } from '../onnx/encode.js';
-import { type FeatureMethod, type FeatureModule, needText } from '../peft/index.js';
+import { inputError } from '../util/errors.js';
+import { type Method, isBackboneMethod, needText } from '../peft/index.js';
+import type { Classifying } from './adapted.js';
 import { checkDevice } from './check-runtime.js';
 import { compileInference } from './compile.js';
 import { compileFeatureTraining } from './fit.js';
@@ -12,7 +14,8 @@ import { type SourceOptions, recipeFeatures } from './pictures.js';
 import { type RecipeInput, resolveRecipe } from './recipe.js';
 import { files, readRunInfo } from './run-folder.js';
 import { storedInputs } from './run.js';
-import { featureInputs, prepareRows } from './select.js';
+import { moduleMaker } from './maker.js';
+import { prepareRows } from './select.js';
 import type { Recipe } from './recipe.js';
 
 export interface ProgramDescription {
@@ -27,7 +30,7 @@ export async function describeRecipe(input: RecipeInput, options: SourceOptions 
   if (recipe.data !== undefined) await checkDevice(recipe.device);
   const file = await recipeFeatures(recipe, { train: true, text: needText([method]) }, options);
   const { support } = prepareRows(file, recipe);
-  return describe(method, recipe, method.create(featureInputs(file, support), recipe.config));
+  return describe(method, recipe, await moduleMaker(method, file)(recipe.config, support));
 }
 
 /** Of a run folder, finished or not. */
@@ -35,6 +38,10 @@ export async function describeRun(path: string): Promise<ProgramDescription> {
   const info = await readRunInfo(path);
   const { recipe, method } = resolveRecipe(info.recipe);
   const support = Object.fromEntries((await readSafetensors(join(path, files.support))).tensors);
+  if (isBackboneMethod(method)) {
+    throw inputError(path, `${info.method} adapts its model, which the run folder does not hold; describe its recipe: `
+      + 'scion graph --data … --method …');
+  }
   return describe(
     method,
     recipe,
@@ -42,7 +49,7 @@ export async function describeRun(path: string): Promise<ProgramDescription> {
   );
 }
 
-function describe(method: FeatureMethod, { training }: Recipe, module: FeatureModule): ProgramDescription {
+function describe(method: Method, { training }: Recipe, module: Classifying): ProgramDescription {
   const parts: ProgramDescription['parts'] = [];
   const add = (name: string, graph: Graph | undefined): void => {
     if (graph)
@@ -54,8 +61,10 @@ function describe(method: FeatureMethod, { training }: Recipe, module: FeatureMo
     add('step', program.step);
   }
   const { dim } = module.inputs;
+  const { images: side } = module;
   const inference = compileInference((graph) => ({
-    logits: module.logits(graph.input('features', 'float32', [256, dim])),
+    logits: module.logits(side ? side.encode(graph.input('images', 'float32', [32, 3, side.height, side.width]))
+      : graph.input('features', 'float32', [256, dim])),
   }));
   add('predict-prologue', inference.prologue);
   add('predict', inference.step);

@@ -1,10 +1,13 @@
 /** From pictures and words to features: through a frozen model, or out of the cache where they have been before. */
 import { join } from 'node:path';
 import { cacheKey, openFeatureCache } from '../data/feature-cache.js';
+import type { Picture } from '../data/feature-file.js';
 import { type ImageSource, loadImages } from '../data/image-loader.js';
 import type { ImageProcessor } from '../data/image-processor.js';
 import type { TextTokenizer } from '../data/tokenizer.js';
 import type { Graph, Value } from '../ir/graph.js';
+import type { Module } from '../nn/module.js';
+import type { Parameter } from '../nn/parameter.js';
 import type { Device, Runtime, Session, SessionOptions } from '../runtime/session.js';
 import { type ScionError, assert, stopIf } from '../util/errors.js';
 import { Random } from '../util/random.js';
@@ -46,6 +49,10 @@ export interface Backbone {
   readonly digest: string;
   readonly encoder: ImageTower;
   readonly processor: ImageProcessor;
+  /** Makes the encoder once more, for a method that changes it. Absent where the model is no tree of modules. */
+  readonly fresh?: () => Module & (ImageTower | DualEncoder);
+  /** The value of a parameter of the encoder, from the checkpoint. */
+  readonly read: (parameter: Parameter) => Promise<Tensor<'float32'>>;
   /** Absent where the model sees pictures alone, as ViT and DINOv2 do. */
   readonly text?: { readonly encoder: TextTower; readonly tokenizer: TextTokenizer };
 }
@@ -82,13 +89,6 @@ export interface EncodeOptions {
   onWarning?: ((warning: string) => void) | undefined;
 }
 
-/** A picture to encode: view 0 is the plain one. */
-export interface Picture {
-  readonly path: string;
-  /** Of its content, in hexadecimal. */
-  readonly sha256: string;
-  readonly view: number;
-}
 
 /** How views are made beside the plain one. */
 export interface ViewSettings {

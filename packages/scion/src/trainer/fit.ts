@@ -1,17 +1,20 @@
-/** Trains one feature method on given rows: batches, validation after every epoch, checkpoints, resume. */
+/** Trains one method on given rows: batches, validation after every epoch, checkpoints, resume. */
 import type { Graph, Value } from '../ir/graph.js';
+import { dropoutInputs, enableDropout } from '../nn/dropout.js';
 import * as f from '../nn/functional.js';
 import { adam, adamw } from '../optim/adam.js';
 import type { Optimizer } from '../optim/optimizer.js';
 import { scheduleFactor } from '../optim/schedule.js';
 import { sgd } from '../optim/sgd.js';
-import type { FeatureModule } from '../peft/index.js';
 import type { Split } from '../data/feature-file.js';
+import { plainRows, subset } from '../data/few-shot.js';
+import type { View } from '../data/image-views.js';
 import type { Runtime, Session, Tensors } from '../runtime/session.js';
 import { classificationReport } from '../tasks/classification.js';
 import { ScionError, stopIf } from '../util/errors.js';
 import type { Random } from '../util/random.js';
-import { float32, int64, scalar } from '../util/tensor.js';
+import { type Tensor, float32, int64, scalar, tensor } from '../util/tensor.js';
+import type { Classifying } from './adapted.js';
 import { type FeatureClassifier, openClassifier } from './classifier.js';
 import { type TrainingProgram, compileObjective, compileTraining, initialState, stepScalars } from './compile.js';
 import { lbfgs } from './lbfgs.js';
@@ -43,7 +46,7 @@ export interface Checkpoint {
 
 export interface FitOptions {
   runtime: Runtime;
-  module: FeatureModule;
+  module: Classifying;
   train: Split;
   val?: Split;
   training: Training;
@@ -77,17 +80,17 @@ export function better(a: Score, b: Score | undefined): boolean {
 
 /** Gives a function that scores the classifier on the same rows again and again, with settings that change. */
 export async function scorer(
-  classifier: FeatureClassifier, { features, labels }: Split,
+  classifier: FeatureClassifier, split: Split,
 ): Promise<(settings?: Tensors) => Promise<Score>> {
-  const logits = await classifier.repeatedly(features);
+  const logits = await classifier.repeatedly(split);
   return async (settings) => {
-    const { accuracy, loss } = classificationReport(await logits(settings), labels, classifier.classes);
+    const { accuracy, loss } = classificationReport(await logits(settings), split.labels, classifier.classes);
     return { accuracy, loss };
   };
 }
 
-export async function score(classifier: FeatureClassifier, { features, labels }: Split): Promise<Score> {
-  const { accuracy, loss } = classificationReport(await classifier.logits(features), labels, classifier.classes);
+export async function score(classifier: FeatureClassifier, split: Split): Promise<Score> {
+  const { accuracy, loss } = classificationReport(await classifier.logits(split), split.labels, classifier.classes);
   return { accuracy, loss };
 }
 
@@ -102,20 +105,26 @@ function defined<T extends object>(options: T): { [K in keyof T]: Exclude<T[K], 
   return Object.fromEntries(Object.entries(options).filter(([, v]) => v !== undefined)) as never;
 }
 
-/** The cross entropy over a batch of row numbers into the bank of all training rows, which stays in the session. */
-function batchLoss(graph: Graph, module: FeatureModule, train: Split, batch: number, smoothing: number): Value {
+/**
+ * The cross entropy over a batch of row numbers into the bank of all training rows, which stays in the session; where the
+ * image tower is trained, their pictures come with the batch.
+ */
+function batchLoss(graph: Graph, module: Classifying, train: Split, batch: number, smoothing: number): Value {
   const [rows, dim] = train.features.shape as [number, number];
-  const features = graph.input('bank.features', 'float32', [rows, dim], 'frozen');
   const labels = graph.input('bank.labels', 'int64', [rows], 'frozen');
   const index = graph.input('batch.index', 'int64', [batch]);
   const weights = graph.input('batch.weights', 'float32', [batch]);
-  const chosen = f.gather(features, index);
+  const { images: side } = module;
+  enableDropout(graph);
+  const chosen = side
+    ? side.encode(graph.input('batch.images', 'float32', [batch, 3, side.height, side.width]))
+    : f.gather(graph.input('bank.features', 'float32', [rows, dim], 'frozen'), index);
   const loss = f.crossEntropy(module.logits(chosen), f.gather(labels, index), { weights, labelSmoothing: smoothing });
   return module.penalty ? f.add(loss, module.penalty(chosen)) : loss;
 }
 
-function bank({ features, labels }: Split): Tensors {
-  return { 'bank.features': features, 'bank.labels': int64([labels.length], labels) };
+function bank({ images: side }: Classifying, { features, labels }: Split): Tensors {
+  return { ...(side ? {} : { 'bank.features': features }), 'bank.labels': int64([labels.length], labels) };
 }
 
 /** Weight of each row: 1, or inversely proportional to the size of its class with mean 1 over the classes. */
@@ -128,7 +137,7 @@ function rowWeights({ labels }: Split, { class_weights }: Training): Float32Arra
 
 /** Compiles the step that `fit` runs, with the batch size it will use. */
 export function compileFeatureTraining(
-  module: FeatureModule,
+  module: Classifying,
   train: Split,
   training: Training,
 ): TrainingProgram & { batch: number } {
@@ -155,20 +164,30 @@ export async function fit(options: FitOptions): Promise<Fit> {
   return result;
 }
 
+/** The epochs of a training on so many rows. */
+export function epochsOf({ epochs, steps_per_shot: perShot, batch_size }: Training, rows: number, classes: number): number {
+  if (perShot === undefined) return epochs;
+  const perEpoch = Math.ceil(rows / Math.min(batch_size, rows));
+  return Math.max(1, Math.ceil((perShot * Math.round(rows / classes)) / perEpoch));
+}
+
 async function descend(options: FitOptions): Promise<Fit> {
-  const { runtime, module, train, val, training, random, resume, onMetric, afterStep } = options;
+  const { runtime, module, val, training, random, resume, onMetric, afterStep } = options;
+  const { images: side } = module;
+  // every epoch makes views of its own, so that those made before are in its way
+  const train = side && training.augment ? subset(options.train, plainRows(options.train)) : options.train;
   const rows = train.labels.length;
   const program = compileFeatureTraining(module, train, training);
   const { batch } = program;
   const perEpoch = Math.ceil(rows / batch);
-  const total = training.epochs * perEpoch;
+  const total = epochsOf(training, rows, module.inputs.classes) * perEpoch;
   const warmup = Math.round(training.warmup_epochs * perEpoch);
   const trained = [...program.state].flatMap(([name, { parameter }]) => (parameter ? [name] : []));
   const threads = options.threads === undefined ? {} : { threads: options.threads };
   const weights = rowWeights(train, training);
 
   const state = resume ? prefixed(resume.tensors, 'state.') : initialState(program, random);
-  const session = await openProgram(runtime, program, { ...bank(train), ...state }, threads);
+  const session = await openProgram(runtime, program, { ...bank(module, train), ...state }, threads);
   let classifier: FeatureClassifier | undefined;
   try {
     if (val) classifier = await openClassifier(runtime, module, {}, threads);
@@ -187,19 +206,27 @@ async function descend(options: FitOptions): Promise<Fit> {
         ...withPrefix(bestValues, 'best.'),
       },
     });
-    let order: number[] = [];
-    let orderOf = -1;
+    const dropping = program.step.inputs.some(({ source }) =>
+      source.kind === 'input' && source.name === dropoutInputs.seed);
+    const batchAt = batches(random, rows, batch);
+    const picturesAt = (at: number): Promise<Tensors> | undefined => {
+      if (!side || at >= total) return undefined;
+      const { epoch, index } = batchAt(at);
+      // padding has no weight; it repeats the first row
+      const chosen = index.map((row) => row ?? index[0]!);
+      const view = (i: number): View => ({ random: random.child('view', epoch, chosen[i]!), flip: side.flip });
+      const loading = side.load(chosen.map((row) => train.images![row]!), training.augment ? view : undefined)
+        .then((images) => ({ 'batch.images': images }));
+      loading.catch(() => undefined); // reported when its turn comes
+      return loading;
+    };
     let step = resume?.step ?? 0;
+    let pictures = picturesAt(step);
     for (; step < total; step++) {
       stopIf(options.signal);
-      const epoch = Math.floor(step / perEpoch);
+      const { epoch, index } = batchAt(step);
       if (options.stopAfter !== undefined && epoch >= options.stopAfter) break;
-      if (orderOf !== epoch) {
-        order = random.child('epoch', epoch).shuffle(Array.from({ length: rows }, (_, i) => i));
-        orderOf = epoch;
-      }
-      const start = (step % perEpoch) * batch;
-      const index = Array.from({ length: batch }, (_, i) => order[start + i]);
+      const images = await pictures;
       const factor = scheduleFactor(training.schedule, step, total, warmup);
       const running = session.run(
         {
@@ -211,10 +238,15 @@ async function descend(options: FitOptions): Promise<Fit> {
             [batch],
             index.map((row) => (row === undefined ? 0 : weights[row]!)),
           ),
+          ...(dropping && {
+            [dropoutInputs.seed]: word(random.child('dropout').uint32()), [dropoutInputs.step]: word(step),
+          }),
+          ...images,
           ...scalarFeeds(stepScalars(program, step, factor)),
         },
         { carry: program.carry, fetch: ['loss'] },
       );
+      pictures = picturesAt(step + 1); // read while the step is computed
       // asked for before the step is answered, so that the runtime goes on without waiting
       const ends = (step + 1) % perEpoch === 0;
       const scored = ends && classifier && validate ? after(classifier.follow(session), validate()) : undefined;
@@ -222,7 +254,7 @@ async function descend(options: FitOptions): Promise<Fit> {
       const value = (loss!.data as Float32Array)[0]!;
       if (!Number.isFinite(value)) throw diverged(`the loss is ${value} at step ${step + 1}`, training);
       onMetric?.({ type: 'step', step: step + 1, epoch: epoch + 1, loss: value, lr: training.lr * factor });
-      epochLoss += value * (Math.min(batch, rows - start) / rows);
+      epochLoss += value * (index.filter((row) => row !== undefined).length / rows);
       if (ends) {
         const line = { type: 'epoch', step: step + 1, epoch: epoch + 1, loss: epochLoss } as const;
         epochLoss = 0;
@@ -254,6 +286,23 @@ async function descend(options: FitOptions): Promise<Fit> {
   }
 }
 
+/** The rows of each step: every epoch goes through all of them in an order of its own. */
+function batches(
+  random: Random, rows: number, batch: number,
+): (step: number) => { epoch: number; index: (number | undefined)[] } {
+  const perEpoch = Math.ceil(rows / batch);
+  const orders = new Map<number, number[]>();
+  return (step) => {
+    const epoch = Math.floor(step / perEpoch);
+    if (!orders.has(epoch)) {
+      orders.delete(epoch - 2); // the next epoch is asked for while this one goes on
+      orders.set(epoch, random.child('epoch', epoch).shuffle(Array.from({ length: rows }, (_, i) => i)));
+    }
+    const start = (step % perEpoch) * batch;
+    return { epoch, index: Array.from({ length: batch }, (_, i) => orders.get(epoch)![start + i]) };
+  };
+}
+
 /** Solves a convex problem over all rows at once. */
 async function solve(options: FitOptions): Promise<Fit> {
   const { runtime, module, train, training, val, onMetric } = options;
@@ -261,7 +310,7 @@ async function solve(options: FitOptions): Promise<Fit> {
     batchLoss(graph, module, train, train.labels.length, training.label_smoothing),
   );
   const threads = options.threads === undefined ? {} : { threads: options.threads };
-  const session: Session = await openProgram(runtime, program, bank(train), threads);
+  const session: Session = await openProgram(runtime, program, bank(module, train), threads);
   try {
     await session.hold({
       'batch.index': int64(
@@ -323,6 +372,8 @@ function after<T>(first: Promise<void>, second: Promise<T>): Promise<T> {
   both.catch(() => undefined);
   return both;
 }
+
+const word = (value: number): Tensor => tensor('uint32', [], Uint32Array.of(value));
 
 function scalarFeeds(values: Record<string, number>): Tensors {
   return Object.fromEntries(Object.entries(values).map(([name, v]) => [name, scalar(v)]));

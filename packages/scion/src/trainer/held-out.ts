@@ -1,7 +1,7 @@
 /** What a method says about rows that it was not trained on, for its calibration. */
-import type { FeatureModule } from '../peft/index.js';
 import type { Runtime, SessionOptions, Tensors } from '../runtime/session.js';
 import { type Calibration, calibrate } from '../tasks/calibration.js';
+import type { Classifying } from './adapted.js';
 import { openClassifier } from './classifier.js';
 import type { Prepared } from './select.js';
 
@@ -11,14 +11,14 @@ import type { Prepared } from './select.js';
  */
 export async function calibrateHeldOut(
   runtime: Runtime,
-  pairs: readonly { val: Prepared['pairs'][number]['val']; module: FeatureModule; values: Tensors }[],
+  pairs: readonly { val: Prepared['pairs'][number]['val']; module: Classifying; values: Tensors }[],
   options: SessionOptions,
 ): Promise<Calibration> {
   const parts: Float32Array[] = [];
   for (const { val, module, values } of pairs) {
     const classifier = await openClassifier(runtime, module, values, options);
     try {
-      parts.push(await classifier.logits(val.features));
+      parts.push(await classifier.logits(val));
     } finally {
       await classifier.release();
     }

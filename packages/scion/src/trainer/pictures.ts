@@ -7,6 +7,7 @@ import {
   type FeatureContent,
   type FeatureFile,
   type Need,
+  type Picture,
   type RowGroups,
   type Split,
   asFeatureFile,
@@ -27,11 +28,12 @@ import {
   type Backbone,
   type EncodeOptions,
   type OpenBackbone,
-  type Picture,
   encodeTexts,
   openImageEncoder,
 } from './encode.js';
+import type { AdaptedSource } from './adapted.js';
 import { checkDevice } from './check-runtime.js';
+import { pictureLoader } from './picture-loader.js';
 import { type PictureInput, type RecipeSource, pictureDefaults, pictureIssues } from './recipe-source.js';
 import type { RunInfo } from './run-info.js';
 
@@ -55,6 +57,8 @@ export interface Machine {
 export interface RecipeFeatures extends FeatureFile {
   /** Where they were computed from pictures: from which, and how. */
   readonly pictures?: NonNullable<RunInfo['pictures']>;
+  /** For methods that adapt the model itself. */
+  readonly source?: AdaptedSource;
 }
 
 export interface EncodedPictures {
@@ -62,6 +66,7 @@ export interface EncodedPictures {
   /** SHA-256 of all that decides over the features: pictures, labels, words, model, preprocessing. */
   digest: string;
   pictures: NonNullable<RunInfo['pictures']>;
+  backbone: Backbone;
 }
 
 /** The features that a recipe asks for, by `features` or by `data`. `notes` has the warnings about pictures too. */
@@ -74,9 +79,13 @@ export async function recipeFeatures(
   const notes: string[] = [];
   const { data, features: _, ...rest } = recipe;
   const given = { ...options, onWarning: (warning: string) => notes.push(warning) };
-  const { content, digest, pictures } = await encode({ ...rest, data }, need, given);
+  const { content, digest, pictures, backbone } = await encode({ ...rest, data }, need, given);
   const file = asFeatureFile(lasting(data), digest, content);
-  return { ...file, notes: [...notes, ...file.notes], pictures };
+  const source = {
+    backbone, classNames: content.classNames, prompts: pictures.prompts, flip: pictures.flip,
+    pictures: pictureLoader(backbone.processor),
+  };
+  return { ...file, notes: [...notes, ...file.notes], pictures, source };
 }
 
 /**
@@ -170,7 +179,7 @@ async function encode(
     );
     const device = recipe.device === 'cpu' ? undefined : recipe.device;
     const all = { ...decisive, model: backbone.digest, left_out: undefined, classes: dataset.classNames, rows, device };
-    return { content, digest: createHash('sha256').update(JSON.stringify(all)).digest('hex'), pictures };
+    return { content, digest: createHash('sha256').update(JSON.stringify(all)).digest('hex'), pictures, backbone };
   } finally {
     await encoder.release();
     await runtime.close();
@@ -195,9 +204,10 @@ async function encode(
     );
     const positions = plain.positions.map((row) => there[row]!);
     const labels = positions.map((i) => images[i]!.label);
+    const shown = positions.map((i) => picture(i, 0));
     if (count === 1) {
       const own = rowGroups(groups, positions);
-      return { features: plain.features, labels: Int32Array.from(labels), ...(own && { groups: own }) };
+      return { features: plain.features, labels: Int32Array.from(labels), images: shown, ...(own && { groups: own }) };
     }
     const further = positions.flatMap((i) => Array.from({ length: count - 1 }, (_, v) => picture(i, v + 1)));
     const {
@@ -211,6 +221,7 @@ async function encode(
       features: float32([pictures.length, encoder.dim], rows),
       labels: Int32Array.from(pictures, (p) => labels[p]!),
       pictures: Int32Array.from(pictures),
+      images: [...shown, ...further],
     };
   }
 }

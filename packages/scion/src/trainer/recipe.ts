@@ -1,6 +1,6 @@
 /** Recipes: what to train, how, and on what. Every value has a default; the resolved recipe is stored with the run. */
 import { z } from 'zod';
-import { type FeatureMethod, getMethod } from '../peft/index.js';
+import { type Method, getMethod, isBackboneMethod } from '../peft/index.js';
 import { devices } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
 import { parse, unwrap } from './parse.js';
@@ -25,6 +25,10 @@ const fields = {
   max_grad_norm: z.number().positive().optional().describe('gradients are clipped to this global norm'),
   label_smoothing: z.number().min(0).lt(1).describe('share of the target spread over all classes'),
   class_weights: z.enum(['none', 'balanced']).describe('balanced: classes count alike however many rows they have'),
+  steps_per_shot: z.number().int().min(1).optional()
+    .describe('steps for each training row of a class, instead of epochs'),
+  augment: z.boolean().optional()
+    .describe('another random view of each picture in every epoch, for methods that adapt the image tower'),
   patience: z
     .number()
     .int()
@@ -116,7 +120,7 @@ export interface Comparison extends Omit<z.output<typeof comparison>, 'methods'>
 }
 
 /** Checks a recipe and fills in the method's published values. Throws all that is wrong at once. */
-export function resolveRecipe(input: unknown): { recipe: Recipe; method: FeatureMethod } {
+export function resolveRecipe(input: unknown): { recipe: Recipe; method: Method } {
   const issues: Issue[] = [];
   const values = parse(recipe, input, '', issues);
   issues.push(...sourceIssues(input));
@@ -200,7 +204,7 @@ export function recipeOf(c: Comparison, variant: Variant, shotCount: number | 'a
 }
 
 function resolveTraining(
-  method: FeatureMethod,
+  method: Method,
   changed: z.output<typeof changes>,
   issues: Issue[],
 ): Training | undefined {
@@ -210,7 +214,14 @@ function resolveTraining(
     }
     return undefined;
   }
+  if (!isBackboneMethod(method) && changed.augment !== undefined) {
+    issues.push({
+      path: 'training.augment', message: `${method.name} trains on features, which are computed once; use --views instead`,
+    });
+  }
   const full = { ...method.training, ...changed };
+  // epochs that somebody asks for are what he gets
+  if (changed.epochs !== undefined && changed.steps_per_shot === undefined) delete full.steps_per_shot;
   if (full.optimizer === 'lbfgs' && method.training.optimizer !== 'lbfgs') {
     issues.push({
       path: 'training.optimizer',

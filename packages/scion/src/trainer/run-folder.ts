@@ -150,6 +150,10 @@ export class RunFolder {
     await truncate(path, Buffer.byteLength(text.slice(0, keep))).catch(async () => writeFile(path, ''));
   }
 
+  async writeSupport(tensors: Tensors): Promise<void> {
+    await writeSafetensors(join(this.path, files.support), tensors);
+  }
+
   async writeAdapter(values: Tensors): Promise<void> {
     await writeAdapter(this.path, values);
   }

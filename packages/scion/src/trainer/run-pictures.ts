@@ -1,5 +1,6 @@
 /** Pictures for a finished run: its backbone, found again and checked, and features by it. */
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { cacheFolder } from '../data/cache-folder.js';
 import { readDataset } from '../data/dataset.js';
 import { pictureSet } from '../data/suites.js';
@@ -8,8 +9,12 @@ import { builtInModels } from '../hub/resolve.js';
 import type { Device, Runtime } from '../runtime/session.js';
 import { type ScionError, inputError, usageError } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
+import { readSafetensors } from '../formats/safetensors-node.js';
+import { getMethod, isBackboneMethod } from '../peft/index.js';
+import { adaptedBackbone } from './adapted.js';
 import { type Backbone, type ImageEncoder, openImageEncoder } from './encode.js';
 import { type SourceOptions, hashPictures, open, rowGroups } from './pictures.js';
+import { files as runFiles } from './run-folder.js';
 import type { RunInfo } from './run-info.js';
 
 export interface RunOptions extends SourceOptions {
@@ -167,5 +172,9 @@ export async function openRunBackbone(
         `(${JSON.stringify(pictures.preprocessing)}); put the old file back, or train again`,
     );
   }
-  return backbone;
+  const method = getMethod(info.method, join(path, runFiles.info));
+  if (!isBackboneMethod(method)) return backbone;
+  const { tensors } = await readSafetensors(join(path, runFiles.adapter));
+  const words = { classNames: info.class_names, prompts: pictures.prompts };
+  return adaptedBackbone(backbone, method, method.config.parse(info.result!.config), Object.fromEntries(tensors), words);
 }

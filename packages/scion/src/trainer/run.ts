@@ -4,13 +4,14 @@ import { readFeatureFile, readPredictionFeatures } from '../data/feature-file.js
 import type { Split } from '../data/feature-file.js';
 import { listPictures } from '../data/picture-list.js';
 import { readSafetensors } from '../formats/safetensors-node.js';
-import { type FeatureInputs, type FeatureModule, getMethod } from '../peft/index.js';
+import { type FeatureInputs, type FeatureModule, getMethod, isBackboneMethod } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Runtime, SessionOptions, Tensors } from '../runtime/session.js';
 import { type Calibration, confidenceOf, rejectionThreshold, scaled } from '../tasks/calibration.js';
 import { type ClassificationReport, argMax, classificationReport, probabilities } from '../tasks/classification.js';
 import { inputError, usageError } from '../util/errors.js';
 import { type Tensor, float32, toFloat32 } from '../util/tensor.js';
+import { type Classifying, FixedTexts, type Rows } from './adapted.js';
 import { checkDevice } from './check-runtime.js';
 import { type FeatureClassifier, openClassifier } from './classifier.js';
 import { files, readRunInfo } from './run-folder.js';
@@ -116,6 +117,9 @@ function missing(path: string, file: string, name: string): never {
   throw inputError(join(path, file), `has no tensor ${name}; the run folder is damaged, train again`);
 }
 
+/** The name of the class texts [K, d] that an adapted backbone gives, in the run's support file. */
+export const classTexts = 'class.features';
+
 /** The module of a run with its values checked against it. */
 export function storedModule(path: string, info: RunInfo, support: Tensors, values: Tensors): FeatureModule {
   const method = getMethod(info.method, join(path, files.info));
@@ -127,7 +131,11 @@ export function storedModule(path: string, info: RunInfo, support: Tensors, valu
         'the run folder is damaged, train again',
     );
   }
-  const module = method.create(storedInputs(info, support, path), config.data);
+  const inputs = storedInputs(info, support, path);
+  if (isBackboneMethod(method)) {
+    return new FixedTexts(inputs, toFloat32(support[classTexts] ?? missing(path, files.support, classTexts))).named();
+  }
+  const module = method.create(inputs, config.data);
   for (const [name, p] of module.parameters()) {
     if (p.origin.kind !== 'trained') continue;
     const stored = values[name] ?? missing(path, files.adapter, name);
@@ -163,6 +171,11 @@ export function runFromParts(
   const pictures = openRunPictures(path, info, started, options);
   const calibration = info.result?.calibration;
 
+  const refuseFeatures = (): void => {
+    if (!isBackboneMethod(getMethod(info.method))) return;
+    throw usageError('--features', `${path} has adapted its model, and a feature file holds features of the model as it `
+      + 'was; name pictures');
+  };
   const checked = (features: Tensor<'float32'>, where: string): Tensor<'float32'> => {
     if (features.shape.length !== 2 || features.shape[1] !== dim) {
       throw inputError(
@@ -206,10 +219,11 @@ export function runFromParts(
     async predict(features, chosen) {
       const given = 'data' in features ? features : fromRows(features, dim);
       const threshold = thresholdOf(path, calibration, chosen?.reject);
-      const logits = scaled(await (await open()).logits(checked(given, 'features')), calibration?.temperature ?? 1);
+      const logits = scaled(await (await open()).logits({ features: checked(given, 'features') }), calibration?.temperature ?? 1);
       return predictions(logits, classNames, chosen?.top ?? 5, threshold);
     },
     async predictFile(file, chosen) {
+      refuseFeatures();
       const { features, name, model } = await readPredictionFeatures(file);
       compareModels(file, model);
       return run.predict(checked(features, `${file}: ${name}`), chosen);
@@ -227,9 +241,10 @@ export function runFromParts(
     async evaluate(source = {}, chosen) {
       const { features: file, data } = typeof source === 'string' ? { features: source, data: undefined } : source;
       const threshold = thresholdOf(path, calibration, chosen?.reject);
+      if (file !== undefined) refuseFeatures();
       const fromPictures = data !== undefined || (file === undefined && info.pictures !== undefined);
       const found = fromPictures ? await pictures.test(data) : await testOf(file ?? info.features.path);
-      const logits = await (await open()).logits(found.split.features);
+      const logits = await (await open()).logits(found.split);
       return { path: found.path, ...evaluation(logits, found.split, calibration?.temperature, threshold) };
     },
     async close() {
@@ -282,7 +297,7 @@ function thresholdOf(path: string, calibration: Calibration | undefined, keep: n
   throw usageError('--reject', `${path} has no validation rows to tell a threshold by; train with more --shots`);
 }
 
-function evaluation(logits: Float32Array, { labels, groups }: Split, temperature = 1, threshold?: number): Evaluation {
+function evaluation(logits: Float32Array, { labels, groups }: Pick<Split, 'labels' | 'groups'>, temperature = 1, threshold?: number): Evaluation {
   const classes = logits.length / labels.length;
   const { loss, ece } = classificationReport(logits, labels, classes);
   const calibrated = scaled(logits, temperature);
@@ -302,14 +317,14 @@ function evaluation(logits: Float32Array, { labels, groups }: Split, temperature
 /** Opens, evaluates one split and releases. */
 export async function evaluateSplit(
   runtime: Runtime,
-  module: FeatureModule,
+  module: Classifying,
   values: Tensors,
-  split: Split,
+  split: Rows & Pick<Split, 'labels' | 'groups'>,
   { temperature, ...options }: SessionOptions & { temperature?: number } = {},
 ): Promise<Evaluation> {
   const classifier = await openClassifier(runtime, module, values, options);
   try {
-    return evaluation(await classifier.logits(split.features), split, temperature);
+    return evaluation(await classifier.logits(split), split, temperature);
   } finally {
     await classifier.release();
   }

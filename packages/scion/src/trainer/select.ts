@@ -1,7 +1,7 @@
 /** Validation: which rows choose the hyper-parameters and the epoch, and the choice itself. Test rows never do. */
 import { type FewShot, drawShots, folds, plainRows, rowsByClass, subset, withViews } from '../data/few-shot.js';
 import type { FeatureFile, Split } from '../data/feature-file.js';
-import type { FeatureInputs, FeatureMethod, Search } from '../peft/index.js';
+import type { Method, Search } from '../peft/index.js';
 import type { Runtime, SessionOptions, Tensors } from '../runtime/session.js';
 import type { Calibration } from '../tasks/calibration.js';
 import { usageError } from '../util/errors.js';
@@ -9,6 +9,7 @@ import { Random } from '../util/random.js';
 import { scalar } from '../util/tensor.js';
 import { openClassifier } from './classifier.js';
 import { calibrateHeldOut } from './held-out.js';
+import type { MakeModule } from './maker.js';
 import { type Checkpoint, type Fit, type FitOptions, type Metric, type Score, better, fit, score, scorer } from './fit.js';
 import type { Recipe } from './recipe.js';
 
@@ -116,21 +117,8 @@ function holdOut(
   return { train: drawn.train.filter((row) => !taken.has(row)), val: subset(file.train!, [...taken]) };
 }
 
-export function featureInputs(
-  file: Pick<FeatureFile, 'text' | 'classNames' | 'dim' | 'logitScale'>,
-  support: Split,
-): FeatureInputs {
-  return {
-    ...(file.text ? { text: file.text } : {}),
-    support,
-    classes: file.classNames.length,
-    dim: file.dim,
-    logitScale: file.logitScale,
-  };
-}
-
 /** The grid without hyper-parameters that the user has set: those are not searched. */
-function openGrid(method: FeatureMethod, config: Record<string, unknown>): Search['grid'] {
+function openGrid(method: Method, config: Record<string, unknown>): Search['grid'] {
   const published = method.config.parse({});
   return Object.fromEntries(Object.entries(method.search!.grid).filter(([name]) => config[name] === published[name]));
 }
@@ -156,11 +144,10 @@ export interface Chosen extends Fit {
 
 export interface ChooseOptions {
   runtime: Runtime;
-  method: FeatureMethod;
+  method: Method;
   recipe: Recipe;
   rows: Prepared;
-  /** Inputs of the method for given training rows. */
-  inputs: (support: Split) => FeatureInputs;
+  make: MakeModule;
   onMetric?: (metric: Metric) => void;
   /** What is being done beside the final training: "search 3 of 13", "fold 2 of 4". */
   onPhase?: (phase: string) => void;
@@ -174,14 +161,13 @@ export interface ChooseOptions {
 
 /** Searches where the recipe asks for it, then trains on all support rows. */
 export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
-  const { runtime, method, recipe, rows, inputs } = options;
+  const { runtime, method, recipe, rows, make } = options;
   const { training } = recipe;
   const random = Random.seeded(recipe.seed);
   const searches =
     rows.pairs.length > 0 &&
     method.search !== undefined &&
     (recipe.search === 'on' || (recipe.search === 'auto' && method.search.published));
-  const module = (config: Record<string, unknown>, support: Split) => method.create(inputs(support), config);
   const shared = { runtime, random, ...threadsOf(recipe) };
   let config = recipe.config;
   const grid = method.search && openGrid(method, config);
@@ -192,7 +178,7 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
     training
       ? fit({
           ...shared,
-          module: module(c, pair.train),
+          module: await make(c, pair.train),
           ...pair,
           training,
           ...(start ? { start } : {}),
@@ -231,7 +217,7 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
   const final = training
     ? await fit({
         ...shared,
-        module: module(config, rows.support),
+        module: await make(config, rows.support),
         train: rows.support,
         training,
         ...(holdout ? { val: holdout.val } : {}),
@@ -267,13 +253,13 @@ export async function chooseAndFit(options: ChooseOptions): Promise<Chosen> {
           ? (fold[i] ?? (await onPair(config, pair)))
           : await fit({
               ...shared,
-              module: module(config, pair.train),
+              module: await make(config, pair.train),
               train: pair.train,
               training: training!,
               stopAfter,
               ...(options.signal ? { signal: options.signal } : {}),
             });
-      pairs.push({ val: pair.val, module: module(config, pair.train), values });
+      pairs.push({ val: pair.val, module: await make(config, pair.train), values });
     }
     calibration = await calibrateHeldOut(runtime, pairs, threadsOf(recipe));
   }
@@ -291,12 +277,12 @@ function foldScore(fits: readonly Fit[], checkpoint: 'best' | 'last'): Score | u
 }
 
 async function plainScore(
-  { runtime, method, recipe, inputs, rows }: ChooseOptions,
+  { runtime, recipe, make, rows }: ChooseOptions,
   config: Record<string, unknown>,
 ): Promise<Score> {
   const scores: Score[] = [];
   for (const pair of rows.pairs) {
-    const classifier = await openClassifier(runtime, method.create(inputs(pair.train), config), {}, threadsOf(recipe));
+    const classifier = await openClassifier(runtime, await make(config, pair.train), {}, threadsOf(recipe));
     try {
       scores.push(await score(classifier, pair.val));
     } finally {
@@ -315,14 +301,14 @@ async function scan(
   config: Record<string, unknown>,
   fits: readonly Fit[],
 ): Promise<Chosen['searched']> {
-  const { runtime, method, recipe, rows, inputs } = options;
+  const { runtime, recipe, rows, make } = options;
   const tried = combinations(grid);
   const scores: Score[][] = tried.map(() => []);
   for (const [i, pair] of rows.pairs.entries()) {
     const trained: Tensors = fits[i]?.values ?? {};
     const classifier = await openClassifier(
       runtime,
-      method.create(inputs(pair.train), config),
+      await make(config, pair.train),
       trained,
       threadsOf(recipe),
     );

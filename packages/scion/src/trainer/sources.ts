@@ -1,7 +1,7 @@
 /** Where the data sets of a comparison come from. */
-import type { FeatureFile, Need } from '../data/feature-file.js';
+import type { Need } from '../data/feature-file.js';
 import { type PictureSet, pictureSets } from '../data/suites.js';
-import { type SourceOptions, recipeFeatures } from './pictures.js';
+import { type RecipeFeatures, type SourceOptions, recipeFeatures } from './pictures.js';
 import type { Comparison } from './recipe.js';
 
 /** One data set: opened when its content is needed. */
@@ -9,7 +9,7 @@ export interface Source {
   /** What cells and reports call it; no two sources have the same. */
   readonly name: string;
   /** @throws ScionError with all that is wrong or, of what `need` asks for, missing */
-  readonly open: (need: Need) => Promise<FeatureFile>;
+  readonly open: (need: Need) => Promise<RecipeFeatures>;
 }
 
 /**

@@ -3,19 +3,21 @@ import { availableParallelism, cpus } from 'node:os';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
-import { type FeatureMethod, needText } from '../peft/index.js';
+import { type Method, needText } from '../peft/index.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Device, Tensors } from '../runtime/session.js';
 import { ScionError, inputError } from '../util/errors.js';
 import { type Tensor, int64, numel } from '../util/tensor.js';
+import { AdaptedModel, classTextsOf } from './adapted.js';
 import { checkDevice } from './check-runtime.js';
-import type { Metric } from './fit.js';
+import { type Metric, epochsOf } from './fit.js';
+import { moduleMaker } from './maker.js';
 import { type RecipeFeatures, type SourceOptions, lasting, recipeFeatures } from './pictures.js';
 import { type Recipe, type RecipeInput, resolveRecipe } from './recipe.js';
-import { type Run, evaluateSplit, loadRun, runFromParts } from './run.js';
+import { type Run, classTexts, evaluateSplit, loadRun, runFromParts } from './run.js';
 import { RunFolder, checkFree } from './run-folder.js';
 import { type RunInfo, runFormat } from './run-info.js';
-import { type Prepared, chooseAndFit, featureInputs, prepareRows, threadsOf } from './select.js';
+import { type Prepared, chooseAndFit, prepareRows, threadsOf } from './select.js';
 
 /** What a caller may watch. */
 export interface TrainOptions extends SourceOptions {
@@ -90,6 +92,7 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
     validation: rows.validation,
     warnings,
   };
+  moduleMaker(method, file); // says what is missing before anything is written
   const folder = await RunFolder.create(out, info, supportTensors(file.text, rows.support));
   return complete(folder, file, rows, resolved, options, { fresh: true });
 }
@@ -129,7 +132,7 @@ async function complete(
   folder: RunFolder,
   file: RecipeFeatures,
   rows: Prepared,
-  { recipe, method }: { recipe: Recipe; method: FeatureMethod },
+  { recipe, method }: { recipe: Recipe; method: Method },
   options: TrainOptions,
   { fresh }: { fresh: boolean },
 ): Promise<Run> {
@@ -139,6 +142,8 @@ async function complete(
   let saved = performance.now();
   let steps = 0;
   try {
+    const make = moduleMaker(method, file);
+    const epochs = recipe.training ? epochsOf(recipe.training, rows.support.labels.length, file.classNames.length) : 0;
     const checkpoint = fresh ? undefined : await folder.loadCheckpoint();
     const chosen = await chooseAndFit({
       ...(options.signal ? { signal: options.signal } : {}),
@@ -147,10 +152,10 @@ async function complete(
       method,
       recipe,
       rows,
-      inputs: (support) => featureInputs(file, support),
+      make,
       onMetric: (metric) => {
         folder.log(metric);
-        options.onMetric?.(metric, { epochs: recipe.training?.epochs ?? 0 });
+        options.onMetric?.(metric, { epochs });
       },
       onPhase: (phase) => {
         if (options.signal?.aborted) throw interrupted(folder.path);
@@ -169,11 +174,18 @@ async function complete(
     if (options.signal?.aborted) throw interrupted(folder.path);
     await folder.flush();
     await folder.writeAdapter(chosen.values);
+    const module = await make(chosen.config, rows.support);
+    let support = supportTensors(file.text, rows.support);
+    if (module instanceof AdaptedModel) {
+      const texts = await classTextsOf(runtime, module, chosen.values, threadsOf(recipe));
+      support = { ...support, [classTexts]: texts };
+      await folder.writeSupport(support);
+    }
     const test =
       file.test &&
       (await testScore(
         runtime,
-        method.create(featureInputs(file, rows.support), chosen.config),
+        module,
         chosen.values,
         file.test,
         { ...threadsOf(recipe), ...(chosen.calibration ? { temperature: chosen.calibration.temperature } : {}) },
@@ -191,7 +203,7 @@ async function complete(
       },
     });
     await folder.close();
-    return runFromParts(folder.path, folder.info, supportTensors(file.text, rows.support), chosen.values, options, runtime);
+    return runFromParts(folder.path, folder.info, support, chosen.values, options, runtime);
   } catch (error) {
     await runtime.close();
     // a run that never took a step has nothing to resume from

@@ -1,0 +1,34 @@
+/** From a method and the data of a recipe to the modules that are trained. */
+import type { Split } from '../data/feature-file.js';
+import { type FeatureInputs, type Method, isBackboneMethod } from '../peft/index.js';
+import { usageError } from '../util/errors.js';
+import { type Classifying, adaptedModel } from './adapted.js';
+import type { RecipeFeatures } from './pictures.js';
+
+/** Makes the module of a method with the given hyper-parameters, for given training rows. */
+export type MakeModule = (config: Record<string, unknown>, support: Split) => Promise<Classifying>;
+
+export function featureInputs(
+  file: Pick<RecipeFeatures, 'text' | 'classNames' | 'dim' | 'logitScale'>,
+  support: Split,
+): FeatureInputs {
+  return {
+    ...(file.text ? { text: file.text } : {}),
+    support,
+    classes: file.classNames.length,
+    dim: file.dim,
+    logitScale: file.logitScale,
+  };
+}
+
+/** @throws ScionError of kind `usage` for a method that adapts the backbone where there are features alone */
+export function moduleMaker(method: Method, file: RecipeFeatures): MakeModule {
+  if (!isBackboneMethod(method)) {
+    return (config, support) => Promise.resolve(method.create(featureInputs(file, support), config));
+  }
+  const { source } = file;
+  if (!source) {
+    throw usageError('features', `${method.name} adapts the model itself and needs pictures; name them with --data`);
+  }
+  return (config, support) => adaptedModel(method, config, featureInputs(file, support), source);
+}
