@@ -197,7 +197,16 @@ function heldNames({ tensors, others }: FeatureSource): string {
 export function asFeatureFile(path: string, digest: string, content: FeatureContent): FeatureFile {
   const { classNames, logitScale, model, test } = content;
   const groupNames = test?.groups?.names;
-  return interpret({ path, digest, tensors: tensorsOf(content), others: [], classNames, groupNames, logitScale, model }, {});
+  const file = interpret(
+    { path, digest, tensors: tensorsOf(content), others: [], classNames, groupNames, logitScale, model }, {});
+  const withImages = (name: SplitName): Split | undefined => {
+    const images = content[name]?.images;
+    return images && file[name] && { ...file[name], images };
+  };
+  return { ...file, ...Object.fromEntries(splitNames.flatMap((name) => {
+    const split = withImages(name);
+    return split ? [[name, split]] : [];
+  })) };
 }
 
 /** The issues about parts of a file, with the file's name in front. */

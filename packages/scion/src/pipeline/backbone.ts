@@ -7,7 +7,7 @@ import { readCheckpoint } from '../hub/checkpoint.js';
 import { checkpointDigest } from '../hub/digest.js';
 import { resolveModel } from '../hub/resolve.js';
 import { isDual, loadBackbone } from '../models/index.js';
-import { readParameter } from '../models/parameter-values.js';
+import { readParameter } from '../nn/parameter-values.js';
 import { Module } from '../nn/module.js';
 import type { OpenBackbone } from '../trainer/encode.js';
 import { inputError } from '../util/errors.js';

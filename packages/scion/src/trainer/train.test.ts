@@ -10,7 +10,7 @@ import { nodeRuntime } from '../runtime/node.js';
 import { float32 } from '../util/tensor.js';
 import { fit } from './fit.js';
 import { train } from './train.js';
-import { getMethod } from '../peft/index.js';
+import { featureMethod } from '../peft/testing/inputs.js';
 import { Random } from '../util/random.js';
 import { resolveRecipe } from './recipe.js';
 
@@ -169,7 +169,7 @@ describe('rows', () => {
 test('L-BFGS reaches the minimum that Newton finds in double precision', async () => {
   const { train: rows, classNames } = tinyContent({ train: [5, 5], dim: 3, noise: 1.5 });
   const l2 = 0.1;
-  const method = getMethod('linear-probe');
+  const method = featureMethod('linear-probe');
   const { recipe } = resolveRecipe({ features: 'f', method: 'linear-probe', config: { l2 } });
   const module = method.create({ support: rows!, classes: 2, dim: 3, logitScale: 1 }, recipe.config);
   const runtime = nodeRuntime();

@@ -1,7 +1,8 @@
 /** Small made-up inputs for the methods' tests. */
+import { assert } from '../../util/errors.js';
 import { Random } from '../../util/random.js';
 import { float32 } from '../../util/tensor.js';
-import type { FeatureInputs } from '../feature-method.js';
+import { type FeatureInputs, type FeatureMethod, getMethod, isBackboneMethod } from '../index.js';
 
 /** Class centres with noise around them, one text near each centre. Rows are not normalised. */
 export function sampleInputs(classes: number, dim: number, shots: number, templates = 2, seed = 1): FeatureInputs {
@@ -15,4 +16,11 @@ export function sampleInputs(classes: number, dim: number, shots: number, templa
     support: { features: float32([labels.length, dim], Array.from(labels, (k) => near(k, 0.7)).flat()), labels },
     classes, dim, logitScale: 10,
   };
+}
+
+/** A method over features by its name. */
+export function featureMethod(name: string): FeatureMethod {
+  const method = getMethod(name);
+  assert(!isBackboneMethod(method), `${name} adapts the backbone`);
+  return method;
 }
