@@ -36,6 +36,8 @@ export type Origin =
 export class Parameter {
   /** The full name in the module tree, as in the checkpoint; set by `Module.parameter` and its parents. */
   name = '';
+  /** Whether it is what was counted in pretraining, as a mean over batches, and never trained: a buffer of PyTorch's. */
+  isStatistic = false;
   constructor(readonly shape: Shape, public origin: Origin) {}
 
   /** Makes a parameter that was frozen a trained one that starts from `value`, what it was. */

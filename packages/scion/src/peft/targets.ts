@@ -1,11 +1,22 @@
 /** Which modules of a tree an adapter goes to, by the rules of Python's PEFT. */
+import { z } from 'zod';
 import { Conv2d } from '../nn/conv.js';
 import { Linear } from '../nn/layers.js';
 import type { Module } from '../nn/module.js';
 import { nearest } from '../util/errors.js';
 import { refuse } from './backbone-method.js';
+import { checkLayers } from './towers.js';
 
 export type Adaptable = Linear | Conv2d;
+
+/** Names as a list, which may be given as text with commas, as on a command line; other text stays what it is. */
+export const nameList = z.union([z.string().min(1), z.array(z.string().min(1)).min(1)])
+  .transform((given) => (typeof given === 'string' && /^[\w.-]+(,[\w.-]+)*$/.test(given) && !keywords.includes(given)
+    ? given.split(',') : given));
+const keywords = ['all', 'all-linear'];
+
+/** Whether a path is the name or ends with it, by whole parts. */
+export const endsWith = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`);
 
 const adaptable = (module: Module): module is Adaptable => module instanceof Linear || module instanceof Conv2d;
 
@@ -26,13 +37,7 @@ export function findTargets(model: Module, options: TargetOptions): [path: strin
   const named = typeof targets === 'string' ? byExpression(all, targets) : byList(all, targets);
   if (layers === undefined) return named;
   const numberOf = (path: string): number => Number(/\.(\d+)\./.exec(path)?.[1] ?? -1);
-  const there = new Set(named.map(([path]) => numberOf(path)));
-  const missing = layers.filter((layer) => !there.has(layer));
-  if (missing.length > 0) {
-    const known = [...there].filter((n) => n >= 0).sort((a, b) => a - b);
-    refuse(['layers_to_transform', `${missing.join(', ')}: no target module lies in such a layer; `
-      + (known.length > 0 ? `there are ${known[0]} to ${known.at(-1)}` : 'the targets are in no numbered layers')]);
-  }
+  checkLayers('layers_to_transform', layers, named.map(([path]) => numberOf(path)), 'target module lies in such a layer');
   return named.filter(([path]) => layers.includes(numberOf(path)));
 }
 
@@ -56,13 +61,12 @@ function byExpression(all: Entries, text: string): [string, Adaptable][] {
 }
 
 function byList(all: Entries, names: readonly string[]): [string, Adaptable][] {
-  const fits = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`);
-  const unknown = names.filter((name) => !all.some(([path]) => fits(path, name)));
+  const unknown = names.filter((name) => !all.some(([path]) => endsWith(path, name)));
   if (unknown.length > 0) {
     refuse(...unknown.map((name): [string, string] => ['target_modules',
       `${JSON.stringify(name)} is the end of the path of no linear layer or convolution; there are ${examples(all, name)}`]));
   }
-  return all.filter(([path]) => names.some((name) => fits(path, name)));
+  return all.filter(([path]) => names.some((name) => endsWith(path, name)));
 }
 
 /** The nearest ends of paths. */
