@@ -34,7 +34,7 @@ const layout: Readonly<Record<string, Rule>> = {
   },
   nn: { folders: ['formats', 'ir', 'ops'] },
   models: { folders: ['ir', 'nn', 'onnx'], packages: ['zod'] },
-  peft: { folders: ['ir', 'nn'], packages: ['zod'] },
+  peft: { folders: ['formats', 'ir', 'nn'], packages: ['zod'] },
   data: { folders: ['formats'], packages: ['@huggingface/tokenizers', 'sharp', 'zod'], node: /^/ },
   tasks: { folders: ['data', 'ir', 'nn'] },
   hub: { folders: ['formats', 'onnx'], packages: ['@huggingface/hub'], node: /^/ },

@@ -1,6 +1,7 @@
 /** Layers over pictures [batch, channels, height, width]. */
 import type { Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
+import type { Shape } from '../util/tensor.js';
 import type { Weights } from './layers.js';
 import { Module } from './module.js';
 import { type Parameter, bind } from './parameter.js';
@@ -24,6 +25,16 @@ export class Conv2d extends Module {
     return b.conv(x, bind(x.graph, this.weight), this.bias && bind(x.graph, this.bias), {
       strides: [stride, stride], pads: [padding, padding, padding, padding],
     });
+  }
+
+  /** The result of a convolution [B, C, H, W] in the order in which `forward` gives it. */
+  arrange(y: Value): Value {
+    return y;
+  }
+
+  /** The shape in which a value for each output channel is broadcast over what `forward` gives. */
+  get perChannel(): Shape {
+    return [1, this.outChannels, 1, 1];
   }
 }
 

@@ -1,30 +1,24 @@
 /** Pictures as tokens: patches, and the embeddings of their places. */
 import type { Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
-import { float32 } from '../util/tensor.js';
+import { type Shape, float32 } from '../util/tensor.js';
+import { Conv2d } from './conv.js';
 import type { Weights } from './layers.js';
-import { Module } from './module.js';
-import { type Parameter, bind } from './parameter.js';
+import { bind } from './parameter.js';
 
-/** A kernel that moves by its own size: as a matrix product over the patches, each a row. */
-export class PatchEmbedding extends Module {
-  readonly weight: Parameter;
-  readonly bias: Parameter | undefined;
-
+/** A convolution whose kernel moves by its own size: as a matrix product over the patches, each a row. */
+export class PatchEmbedding extends Conv2d {
   constructor(
-    weights: Weights, private readonly config: { hidden_size: number; num_channels: number; patch_size: number },
-    bias = true,
+    weights: Weights, config: { hidden_size: number; num_channels: number; patch_size: number }, bias = true,
   ) {
-    super();
     const { hidden_size, num_channels, patch_size } = config;
-    this.weight = this.parameter('weight', weights('weight', [hidden_size, num_channels, patch_size, patch_size]));
-    this.bias = bias ? this.parameter('bias', weights('bias', [hidden_size])) : undefined;
+    super(weights, num_channels, hidden_size, patch_size, { stride: patch_size, bias });
   }
 
   /** images [B, C, H, W] → [patches, B, width], row by row; what is left over at the right and below is not read */
-  forward(images: Value): Value {
+  override forward(images: Value): Value {
     const { graph } = images;
-    const { patch_size: p, hidden_size: width } = this.config;
+    const { kernel: p, outChannels: width } = this;
     const [batch, channels, height, breadth] = images.shape as [number, number, number, number];
     const [rows, columns] = [Math.floor(height / p), Math.floor(breadth / p)];
     const whole = b.slice(b.slice(images, 2, 0, rows * p), 3, 0, columns * p); // a rest is left over, as by a Conv
@@ -33,6 +27,15 @@ export class PatchEmbedding extends Module {
     const bias = this.bias && bind(graph, this.bias);
     const embedded = b.gemm(b.reshape(patches, [rows * columns * batch, -1]), weight, bias, { transB: 1 });
     return b.reshape(embedded, [rows * columns, batch, width]);
+  }
+
+  override arrange(y: Value): Value {
+    const [batch, channels] = y.shape as [number, number];
+    return b.reshape(b.transpose(y, [2, 3, 0, 1]), [-1, batch, channels]);
+  }
+
+  override get perChannel(): Shape {
+    return [this.outChannels];
   }
 }
 

@@ -25,6 +25,10 @@ export interface TargetOptions {
   target_modules: string | readonly string[];
   /** Numbers of the layers, from 0 on; all where absent. */
   layers_to_transform?: readonly number[] | undefined;
+  /** Modules that are left out: names or ends of paths, or a regular expression on the whole path. */
+  exclude_modules?: string | readonly string[] | undefined;
+  /** Modules that are trained whole, which no adapter goes into. */
+  modules_to_save?: readonly string[] | undefined;
 }
 
 /**
@@ -32,13 +36,28 @@ export interface TargetOptions {
  * @throws ScionError where a name, the expression or a layer matches nothing; it lists the nearest names
  */
 export function findTargets(model: Module, options: TargetOptions): [path: string, module: Adaptable][] {
-  const all = [...model.modules()].filter((entry): entry is [string, Adaptable] => adaptable(entry[1]));
+  const all = [...model.modules()].filter((entry): entry is [string, Adaptable] =>
+    adaptable(entry[1]) && !isLeftOut(entry[0], options));
   const { target_modules: targets, layers_to_transform: layers } = options;
   const named = typeof targets === 'string' ? byExpression(all, targets) : byList(all, targets);
   if (layers === undefined) return named;
   const numberOf = (path: string): number => Number(/\.(\d+)\./.exec(path)?.[1] ?? -1);
   checkLayers('layers_to_transform', layers, named.map(([path]) => numberOf(path)), 'target module lies in such a layer');
   return named.filter(([path]) => layers.includes(numberOf(path)));
+}
+
+function isLeftOut(path: string, { exclude_modules: left = [], modules_to_save: whole = [] }: TargetOptions): boolean {
+  const inside = (name: string): boolean => `.${path}.`.includes(`.${name}.`);
+  if (whole.some(inside)) return true;
+  return typeof left === 'string' ? wholePath('exclude_modules', left).test(path) : left.some((name) => endsWith(path, name));
+}
+
+function wholePath(option: string, text: string): RegExp {
+  try {
+    return new RegExp(`^(?:${text})$`);
+  } catch (cause) {
+    return refuse([option, `${JSON.stringify(text)} is no regular expression: ${(cause as Error).message}`]);
+  }
 }
 
 type Entries = readonly [string, Adaptable][];
@@ -48,12 +67,7 @@ function byExpression(all: Entries, text: string): [string, Adaptable][] {
     const found = all.filter(([, module]) => module instanceof Linear);
     return found.length > 0 ? found : refuse(['target_modules', 'all-linear: the model has no linear layer']);
   }
-  let expression: RegExp;
-  try {
-    expression = new RegExp(`^(?:${text})$`);
-  } catch (cause) {
-    return refuse(['target_modules', `${JSON.stringify(text)} is no regular expression: ${(cause as Error).message}`]);
-  }
+  const expression = wholePath('target_modules', text);
   const found = all.filter(([path]) => expression.test(path));
   if (found.length > 0) return found;
   return refuse(['target_modules', `${JSON.stringify(text)} matches the whole path of no linear layer or convolution; `

@@ -17,6 +17,7 @@ export const loraConfig = z.strictObject({
   lora_dropout: z.number().min(0).lt(1).default(0).describe('on what enters A, in training'),
   target_modules: nameList.default(['q_proj', 'v_proj'])
     .describe('ends of paths (q_proj,v_proj), a regular expression on whole paths, or all-linear'),
+  exclude_modules: names.optional().describe('modules that are left out, named like target_modules'),
   bias: z.enum(['none', 'all', 'lora_only']).default('none').describe('which biases are trained too'),
   rank_pattern: pattern(count).describe('r by end of path'),
   alpha_pattern: pattern(z.number().positive()).describe('lora_alpha by end of path'),

@@ -57,7 +57,8 @@ export class LoraLayer extends Module implements Mergeable {
   protected update(x: Value): Value {
     const { dropout, scaling } = this.options;
     const kept = dropoutInTraining(x, dropout, this.part<Adaptable>('lora_A').weight.name);
-    return f.mul(this.run('lora_B', this.run('lora_A', kept)), scaling);
+    const change = this.run('lora_B', this.run('lora_A', kept));
+    return f.mul(this.base instanceof Linear ? change : this.base.arrange(change), scaling);
   }
 
   /** `W + scaling · B A`, [out, …]. */
@@ -98,8 +99,8 @@ export class DoraLayer extends LoraLayer {
     const weight = f.reshape(bind(graph, base.weight), [this.outputs, -1]);
     const change = f.matmul(f.reshape(b, [this.outputs, r]), f.reshape(a, [r, -1]));
     const norm = f.detach(f.sqrt(f.reduceSumSquare(f.add(weight, f.mul(change, scaling)), [1]))); // [out]
-    const axes = base instanceof Linear ? [this.outputs] : [1, this.outputs, 1, 1];
-    const factor = f.div(bind(graph, this.magnitude), f.reshape(norm, axes));
+    const axes = base instanceof Linear ? [this.outputs] : base.perChannel;
+    const factor = f.div(f.reshape(bind(graph, this.magnitude), axes), f.reshape(norm, axes));
     const bias = base.bias && f.reshape(bind(graph, base.bias), axes);
     // as PEFT: dropout is on all of the change, the base result is exact
     const plain = this.run('base_layer', x);

@@ -1,0 +1,99 @@
+/**
+ * The tensors of Python's PEFT and the trained parameters of a tree that LoRA has been attached to. PEFT names a tensor
+ * by the path of its module in PyTorch's tree, which is the path in Scion's, below `base_model.model.`.
+ */
+import type { Module } from '../../nn/module.js';
+import type { Parameter } from '../../nn/parameter.js';
+import { type Issue, ScionError } from '../../util/errors.js';
+import { type DType, type Shape, type Tensor, sameShape, toFloat32 } from '../../util/tensor.js';
+import type { Values } from '../backbone-method.js';
+import type { LoraConfig } from '../lora/index.js';
+import { LoraLayer } from '../lora/layer.js';
+import { peftConfig } from './config.js';
+
+const root = 'base_model.model.';
+const readable: readonly DType[] = ['float32', 'float16', 'bfloat16', 'float64'];
+/** Lines of each kind that a message lists at most. */
+const most = 20;
+
+/** A key of PEFT as the full name of a parameter; undefined for the untrained twin of a module that is trained whole. */
+export function parameterName(key: string): string | undefined {
+  if (key.includes('.original_module.')) return undefined;
+  return key.replace(root, '').replace('.modules_to_save.', '.').replace(/\.lora_magnitude_vector\.weight$/, '.lora_magnitude_vector');
+}
+
+/** The full name of a parameter as the key that PEFT stores it under. */
+export const peftKey = (name: string): string => root + name;
+
+/**
+ * The values of an adapter by the full names of the parameters that they belong to.
+ * @param model the tree with LoRA attached by the adapter's own settings
+ * @param tensors PEFT's keys → values
+ * @param where the adapter, for messages
+ * @throws ScionError of kind `input`: the difference of the keys, where they are not exactly those of the model, and
+ *   values that are no finite numbers
+ */
+export function fitAdapter(
+  model: Module, tensors: ReadonlyMap<string, Tensor>, where = 'adapter',
+): Map<string, Tensor<'float32'>> {
+  const wanted = trainedParameters(model);
+  const given = new Map<string, Tensor>();
+  for (const [key, t] of tensors) {
+    const name = parameterName(key);
+    if (name !== undefined) given.set(name, t);
+  }
+  const list = (shape: Shape): string => `[${shape.join(', ')}]`;
+  const issues = [
+    ...some([...wanted].filter(([name]) => !given.has(name)), ([name, { shape }]) =>
+      ['is missing', `${where}: ${peftKey(name)}`, `expected shape ${list(shape)}; ${mend}`]),
+    ...some([...given].filter(([name]) => !wanted.has(name)), ([name, { shape }]) =>
+      ['is not in the model', `${where}: ${peftKey(name)}`, `shape ${list(shape)}; ${mend}`]),
+    ...some([...given].filter(([name, t]) => wanted.has(name) && !sameShape(t.shape, wanted.get(name)!.shape)),
+      ([name, { shape }]) => ['has another shape', `${where}: ${peftKey(name)}`,
+        `${list(shape)}, expected ${list(wanted.get(name)!.shape)}; ${mend}`]),
+    ...some([...given].filter(([, t]) => !readable.includes(t.dtype)), ([name, t]) =>
+      ['has another dtype', `${where}: ${peftKey(name)}`, `${t.dtype}, expected ${readable.join(', ')}; save it again`]),
+  ];
+  if (issues.length > 0) throw new ScionError('input', issues);
+  const values = new Map([...given].map(([name, t]) => [name, toFloat32(t)]));
+  const broken = some([...values].filter(([, t]) => t.data.some((v) => !Number.isFinite(v))), ([name, t]) =>
+    ['has values that are no numbers', `${where}: ${peftKey(name)}`,
+      `holds ${t.data.find((v) => !Number.isFinite(v))}, expected finite numbers; train the adapter again`]);
+  if (broken.length > 0) throw new ScionError('input', broken);
+  return values;
+}
+
+const mend = 'take the model that the adapter was trained on';
+
+/** At most twenty of the faults, and how many more there are. */
+function some<T>(faults: readonly T[], tell: (fault: T) => [what: string, path: string, message: string]): Issue[] {
+  const told = faults.slice(0, most).map(tell);
+  const issues = told.map(([what, path, message]): Issue => ({ path, message: `${what}: ${message}` }));
+  const more = faults.length - told.length;
+  return more > 0 ? [...issues, { path: '', message: `… and ${more} more of ${faults.length} that are the same: ${told[0]![0]}` }] : issues;
+}
+
+function trainedParameters(model: Module): Map<string, Parameter> {
+  return new Map([...model.parameters()].filter(([, p]) => p.origin.kind === 'trained'));
+}
+
+/** An adapter as PEFT stores it: the content of adapter_config.json, and tensors by PEFT's keys. */
+export interface PeftAdapter {
+  config: Readonly<Record<string, unknown>>;
+  tensors: Readonly<Record<string, Tensor<'float32'>>>;
+}
+
+/**
+ * The trained values of a model as an adapter for Python's PEFT.
+ * @param model the tree with LoRA attached
+ * @param config the settings that it was attached with
+ */
+export function peftAdapterFiles(
+  model: Module, config: LoraConfig, values: Values, { baseModel }: { baseModel?: string | undefined } = {},
+): PeftAdapter {
+  const adapted = [...model.modules()].filter(([, module]) => module instanceof LoraLayer).map(([path]) => path);
+  return {
+    config: peftConfig(config, adapted, baseModel),
+    tensors: Object.fromEntries([...trainedParameters(model).keys()].map((name) => [peftKey(name), values(name)])),
+  };
+}
