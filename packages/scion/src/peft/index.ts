@@ -2,6 +2,12 @@
 import { clipAdapter } from './clip-adapter/index.js';
 import { graphAdapterParity } from './graph-adapter/parity.js';
 import { graphAdapter } from './graph-adapter/index.js';
+import { adapter } from './adapter/index.js';
+import { adaptFormer } from './adaptformer/index.js';
+import { bitFit } from './bitfit/index.js';
+import { coop } from './coop/index.js';
+import { fullFineTuning } from './full-finetuning/index.js';
+import { layerNormTuning } from './layernorm-tuning/index.js';
 import { clipLora, lora } from './lora/index.js';
 import { linearProbe } from './linear-probe/index.js';
 import type { ParityCheck } from './parity.js';
@@ -21,6 +27,12 @@ registerMethod(taskRes);
 registerMethod(graphAdapter);
 registerMethod(lora);
 registerMethod(clipLora);
+registerMethod(adapter);
+registerMethod(adaptFormer);
+registerMethod(bitFit);
+registerMethod(layerNormTuning);
+registerMethod(coop);
+registerMethod(fullFineTuning);
 
 /** Checks against reference files, by the prefix of the file's name. */
 export const parityChecks: readonly ParityCheck[] = [graphAdapterParity];

@@ -17,7 +17,7 @@ export const loraConfig = z.strictObject({
   lora_dropout: z.number().min(0).lt(1).default(0).describe('on what enters A, in training'),
   target_modules: nameList.default(['q_proj', 'v_proj'])
     .describe('ends of paths (q_proj,v_proj), a regular expression on whole paths, or all-linear'),
-  exclude_modules: names.optional().describe('modules that are left out, named like target_modules'),
+  exclude_modules: nameList.optional().describe('modules that are left out, named like target_modules'),
   bias: z.enum(['none', 'all', 'lora_only']).default('none').describe('which biases are trained too'),
   rank_pattern: pattern(count).describe('r by end of path'),
   alpha_pattern: pattern(z.number().positive()).describe('lora_alpha by end of path'),
@@ -37,9 +37,7 @@ export async function attachLora(model: Module, config: LoraConfig, context: Pic
     refuse(['init_lora_weights', 'false: random B and A would change the model before training; use true or gaussian']);
   }
   const saved = modulesToSave(model, config.modules_to_save);
-  // as in PEFT: what is trained whole gets no low-rank update beside
-  const targets = findTargets(model, config).filter(([, module]) => !saved.has(module.weight));
-  if (targets.length === 0) refuse(['modules_to_save', 'all targets lie in these modules, and none is left for LoRA']);
+  const targets = findTargets(model, config);
   for (const [path, module] of targets) {
     const rank = byPattern(config.rank_pattern, path, r);
     const scale = byPattern(config.alpha_pattern, path, alpha);
