@@ -1,7 +1,7 @@
 /** From a method and the data of a recipe to the modules that are trained. */
 import type { Split } from '../data/feature-file.js';
 import { type FeatureInputs, type Method, isBackboneMethod } from '../peft/index.js';
-import { usageError } from '../util/errors.js';
+import { assert } from '../util/errors.js';
 import { type Classifying, adaptedModel } from './adapted.js';
 import type { RecipeFeatures } from './pictures.js';
 
@@ -21,14 +21,12 @@ export function featureInputs(
   };
 }
 
-/** @throws ScionError of kind `usage` for a method that adapts the backbone where there are features alone */
+/** @param file with pictures, where the method adapts the backbone */
 export function moduleMaker(method: Method, file: RecipeFeatures): MakeModule {
   if (!isBackboneMethod(method)) {
     return (config, support) => Promise.resolve(method.create(featureInputs(file, support), config));
   }
   const { source } = file;
-  if (!source) {
-    throw usageError('features', `${method.name} adapts the model itself and needs pictures; name them with --data`);
-  }
+  assert(source, `${method.name} is given features without their model`);
   return (config, support) => adaptedModel(method, config, featureInputs(file, support), source);
 }

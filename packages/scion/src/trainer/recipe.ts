@@ -130,6 +130,12 @@ export function resolveRecipe(input: unknown): { recipe: Recipe; method: Method 
   const given = values?.config ?? (input as { config?: unknown } | null)?.config ?? {};
   const config = method && typeof given === 'object' ? parse(method.config, given, 'config', issues) : undefined;
   const full = method && values ? resolveTraining(method, values.training, issues) : undefined;
+  if (method && isBackboneMethod(method) && values?.features !== undefined) {
+    issues.push({
+      path: 'features', message: `${method.name} adapts the model itself, which features are not enough for; name pictures `
+        + 'with --data',
+    });
+  }
   if (values?.search === 'on' && values.validation === 'none') {
     issues.push({
       path: 'search',

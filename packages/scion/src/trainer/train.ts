@@ -92,7 +92,6 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
     validation: rows.validation,
     warnings,
   };
-  moduleMaker(method, file); // says what is missing before anything is written
   const folder = await RunFolder.create(out, info, supportTensors(file.text, rows.support));
   return complete(folder, file, rows, resolved, options, { fresh: true });
 }
