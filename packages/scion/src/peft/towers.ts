@@ -76,5 +76,6 @@ export function checkLayers(key: string, wanted: readonly number[], there: reado
   if (missing.length === 0) return;
   const known = [...new Set(there)].filter((n) => n >= 0).sort((a, b) => a - b);
   refuse([key, `${missing.join(', ')}: no ${none}; `
-    + (known.length > 0 ? `there are ${known[0]} to ${known.at(-1)}` : 'what is adapted lies in no numbered layers')]);
+    + (known.length > 1 ? `there are ${known.join(', ')}`
+      : known.length > 0 ? `there is ${known[0]} alone` : 'what is adapted lies in no numbered layers')]);
 }
