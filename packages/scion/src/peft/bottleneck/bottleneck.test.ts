@@ -29,7 +29,7 @@ function expectNear(actual: Float64Array, wanted: ArrayLike<number>, tolerance =
   actual.forEach((v, i) => expect(Math.abs(v - wanted[i]!)).toBeLessThan(tolerance * Math.max(1, Math.abs(wanted[i]!))));
 }
 
-test('a serial bottleneck with ReLU is the published expert of ModeX, whose layer and gradients are in a file', async () => {
+test('a serial bottleneck with ReLU is the published expert of ModeX: output and gradients', async () => {
   const file = new URL('../../../../../fixtures/methods/modex-expert.safetensors', import.meta.url).pathname;
   const { tensors } = await readSafetensors(file);
   const get = (name: string): Float64Array => toFloat64(tensors.get(name)!);
@@ -97,7 +97,8 @@ const [rows, width] = [24, 6];
 class Doubling extends Block {
   constructor() {
     super({
-      modality: 'vision', attention: 'self', causal: false, layer: 0, layers: 1, width, hidden: 4, heads: 1, activation: 'relu',
+      modality: 'vision', attention: 'self', causal: false, layer: 0, layers: 1, width, hidden: 4, heads: 1,
+      activation: 'relu',
     });
   }
   protected attend(x: Value): Value {
