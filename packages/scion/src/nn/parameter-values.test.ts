@@ -23,7 +23,9 @@ async function stored(dtype: DType, values: Float64Array, transposed: boolean): 
   });
 }
 
-test.each(['float32', 'float16', 'bfloat16'] as const)('a parameter in a file of %s, in rows and in columns', async (dtype) => {
+const dtypes = ['float32', 'float16', 'bfloat16'] as const;
+
+test.each(dtypes)('a parameter in a file of %s, in rows and in columns', async (dtype) => {
   expect(await readParameter(await stored(dtype, Float64Array.from(matrix.data), false))).toEqual(matrix);
   expect(await readParameter(await stored(dtype, columns, true))).toEqual(matrix);
 });

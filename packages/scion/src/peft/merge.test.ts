@@ -60,7 +60,8 @@ test('gives every changed parameter by its name in the model without the adapter
   expect(merged.get(`${layer}.v_proj.bias`)).toBe(values(`${wrapped}.bias`));
   // W + 3/2 · B A, in double precision
   const base = await readParameter(model.parameterAt(`${wrapped}.weight`));
-  const [a, b] = ['lora_A', 'lora_B'].map((part) => values(`${layer}.v_proj.${part}.weight`).data) as [Float32Array, Float32Array];
+  const valueOf = (part: string): Float32Array => values(`${layer}.v_proj.${part}.weight`).data;
+  const [a, b] = [valueOf('lora_A'), valueOf('lora_B')];
   merged.get(`${layer}.v_proj.weight`)!.data.forEach((value, i) => {
     const [row, column] = [Math.floor(i / 3), i % 3];
     const change = b[row * 2]! * a[column]! + b[row * 2 + 1]! * a[3 + column]!;

@@ -42,7 +42,8 @@ export function findTargets(model: Module, options: TargetOptions): [path: strin
   const named = typeof targets === 'string' ? byExpression(all, targets) : byList(all, targets);
   if (layers === undefined) return named;
   const numberOf = (path: string): number => Number(/\.(\d+)\./.exec(path)?.[1] ?? -1);
-  checkLayers('layers_to_transform', layers, named.map(([path]) => numberOf(path)), 'target module lies in such a layer');
+  const there = named.map(([path]) => numberOf(path));
+  checkLayers('layers_to_transform', layers, there, 'target module lies in such a layer');
   return named.filter(([path]) => layers.includes(numberOf(path)));
 }
 

@@ -22,7 +22,8 @@ export function modalityOf(path: string): Modality | undefined {
   return path.includes('.') ? 'vision' : undefined;
 }
 
-const chosen = (of: Modality | undefined, towers: Towers): boolean => of !== undefined && (towers === 'both' || of === towers);
+const chosen = (of: Modality | undefined, towers: Towers): boolean =>
+  of !== undefined && (towers === 'both' || of === towers);
 
 /** Whether a parameter is a bias, by its name; a packed projection has one for several, `in_proj_bias`. */
 export const isBias = (name: string): boolean => /[._]bias$/.test(name);
@@ -39,7 +40,8 @@ export function modulesOf(model: Module, towers: Towers): [path: string, module:
  */
 export function towerParameters(model: Module, towers: Towers): [name: string, parameter: Parameter][] {
   const found = [...model.parameters()].filter(([name]) => chosen(modalityOf(name), towers));
-  return found.length > 0 ? found : refuse(['modality', `${towers}: this model has no ${titles[towers as Modality]}; use both`]);
+  if (found.length === 0) refuse(['modality', `${towers}: this model has no ${titles[towers as Modality]}; use both`]);
+  return found;
 }
 
 /** Methods that find their targets in models without transformer layers too. */
@@ -76,5 +78,6 @@ export function checkLayers(key: string, wanted: readonly number[], there: reado
   if (missing.length === 0) return;
   const known = [...new Set(there)].filter((n) => n >= 0).sort((a, b) => a - b);
   refuse([key, `${missing.join(', ')}: no ${none}; `
-    + (known.length > 0 ? `there are ${known[0]} to ${known.at(-1)}` : 'what is adapted lies in no numbered layers')]);
+    + (known.length > 1 ? `there are ${known.join(', ')}`
+      : known.length > 0 ? `there is ${known[0]} alone` : 'what is adapted lies in no numbered layers')]);
 }

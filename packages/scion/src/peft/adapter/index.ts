@@ -70,7 +70,8 @@ export const adapter: BackboneMethod<typeof adapterConfig> = {
   attach(model, config) {
     const { reduction_factor: given, bottleneck_dim: dim, dropout } = config;
     if (given !== undefined && dim !== undefined) {
-      refuse(['bottleneck_dim', `${dim}: reduction_factor ${given} says the width of the bottleneck too; give one of them`]);
+      refuse(['bottleneck_dim',
+        `${dim}: reduction_factor ${given} says the width of the bottleneck too; give one of them`]);
     }
     const { places, ...usual } = placements[config.placement];
     const factor = given ?? usual.reductionFactor;

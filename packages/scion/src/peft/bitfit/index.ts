@@ -30,7 +30,7 @@ export const bitFit: BackboneMethod<typeof bitFitConfig> = {
   training: { optimizer: 'adamw', lr: 4e-4, epochs: 30, batch_size: 16, schedule: 'linear', augment: true },
   async attach(model, { biases, modality: towers }, context) {
     const all = towerParameters(model, towers).filter(([name]) => isBias(name));
-    if (all.length === 0) refuse(['modality', `${towers}: there is no bias in what it names; use another tower or method`]);
+    if (all.length === 0) refuse(['modality', `${towers}: what it names has no bias; use another tower or method`]);
     const wanted = biases === 'all' ? [''] : [biases].flat();
     const found = wanted.map((name) => all.filter(([path]) =>
       (groups[name] ?? [name]).some((end) => end === '' || endsWith(moduleOf(path), end))));

@@ -4,7 +4,7 @@ import { dropoutInTraining } from '../../nn/dropout.js';
 import * as f from '../../nn/functional.js';
 import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
-import { type Parameter, bind, init, trained } from '../../nn/parameter.js';
+import { type Init, type Parameter, bind, init, trained } from '../../nn/parameter.js';
 import type { RowPlug } from '../../nn/places.js';
 import { activations } from '../../nn/transformer.js';
 
@@ -30,8 +30,11 @@ export interface BottleneckOptions {
   residual: boolean;
 }
 
-const fresh: Weights = (name, shape) =>
-  trained(shape, name.endsWith('norm_before.weight') ? init.constant(1) : name === 'down_proj.weight' ? init.linear : init.zeros);
+/** What does not start at zero. */
+const starts: Readonly<Record<string, Init>> = {
+  'down_proj.weight': init.linear, 'adapter_layer_norm_before.weight': init.constant(1),
+};
+const fresh: Weights = (name, shape) => trained(shape, starts[name] ?? init.zeros);
 
 /**
  * `s · (W₂ act(W₁ x + b₁) + b₂)`, to which x may be added. W₁ is drawn as PyTorch draws linear layers, all else is 0 at

@@ -27,7 +27,9 @@ export const fullFineTuning: BackboneMethod<typeof fullFineTuningConfig> = {
       ? findBlocks(model, towers, layers, 'layers').flatMap(([, block]) => [...block.parameters()])
       : towerParameters(model, towers);
     const factor = [...model.parameters()].filter(([name]) => scale && name === 'logit_scale');
-    if (scale && factor.length === 0) refuse(['logit_scale', 'true: this model has no factor on cosines; leave it out']);
+    if (scale && factor.length === 0) {
+      refuse(['logit_scale', 'true: this model has no factor on cosines; leave it out']);
+    }
     await unfreeze([...trained, ...factor].map(([, p]) => p), context);
   },
 };

@@ -60,7 +60,8 @@ function modulesToSave(model: Module, wanted: readonly string[]): Set<Parameter>
     const found = all.filter(([path]) => endsWith(path, name));
     if (found.length === 0) {
       const ends = [...new Set(all.map(([path]) => path.split('.').at(-1)!))];
-      refuse(['modules_to_save', `${JSON.stringify(name)} is the end of no module's path; there are ${nearest(name, ends).join(', ')}`]);
+      refuse(['modules_to_save',
+        `${JSON.stringify(name)} is the end of no module's path; there are ${nearest(name, ends).join(', ')}`]);
     }
     return found.flatMap(([, module]) => [...module.parameters()].map(([, p]) => p));
   }));

@@ -7,7 +7,9 @@ import { readParameter } from '../../nn/parameter-values.js';
 import type { Parameter } from '../../nn/parameter.js';
 import { adam } from '../../optim/adam.js';
 import type { Runtime, Tensors } from '../../runtime/session.js';
-import { type TrainingProgram, compileInference, compileTraining, initialState, stepScalars } from '../../trainer/compile.js';
+import {
+  type TrainingProgram, compileInference, compileTraining, initialState, stepScalars,
+} from '../../trainer/compile.js';
 import { openProgram } from '../../trainer/program.js';
 import { Random } from '../../util/random.js';
 import { float32, int64, scalar, tensor } from '../../util/tensor.js';
@@ -23,7 +25,9 @@ const targets = 4;
  * The features, and the cross entropy of the cosines of every picture with all texts, or with directions drawn once; the
  * right text of a picture is another than in the reference data, so that there is something to learn.
  */
-export function outputsOf(model: Model, graph: Graph, inputs: Tensors): Record<'image' | 'loss', Value> & Record<string, Value> {
+export function outputsOf(
+  model: Model, graph: Graph, inputs: Tensors,
+): { image: Value; loss: Value; text?: Value } {
   const feed = (name: string): Value => graph.input(name, inputs[name]!.dtype, inputs[name]!.shape);
   const image = model.imageFeatures(feed('images'));
   const [rows, width] = image.shape as [number, number];
