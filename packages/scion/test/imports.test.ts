@@ -32,7 +32,7 @@ const layout: Readonly<Record<string, Rule>> = {
   runtime: {
     folders: ['ir', 'onnx'], packages: ['onnxruntime-common', 'onnxruntime-node'], node: /^(node\.ts|devices\.ts|(worker|probe)\.js)$/,
   },
-  nn: { folders: ['ir', 'ops'] },
+  nn: { folders: ['formats', 'ir', 'ops'] },
   models: { folders: ['ir', 'nn', 'onnx'], packages: ['zod'] },
   peft: { folders: ['formats', 'ir', 'nn'], packages: ['zod'] },
   data: { folders: ['formats'], packages: ['@huggingface/tokenizers', 'sharp', 'zod'], node: /^/ },

@@ -3,7 +3,7 @@
  * one; the model then holds them itself or, beyond a limit, names a file of external data beside it.
  */
 import { create, toBinary } from '@bufbuild/protobuf';
-import { readAt, withFile, writeAtomically } from '../formats/files.js';
+import { readRange, writeAtomically } from '../formats/files.js';
 import { dtypeOf, onnxTypes } from '../onnx/dtypes.js';
 import {
   AttributeProtoSchema, AttributeProto_AttributeType as Kind, type GraphProto, type ModelProto, ModelProtoSchema,
@@ -127,8 +127,7 @@ function stored(proto: TensorProto, folder: string): Weight {
     load: async () => {
       const path = `${folder}${place.location}`;
       const bytes = outside
-        ? await withFile(path, (file) => readAt(file, Number(place.offset), Number(place.length), path))
-        : rawData;
+        ? await readRange({ path, offset: Number(place.offset), byteLength: Number(place.length) }) : rawData;
       if (source === dtype) return bytes;
       return bytesOf(toFloat32({ dtype: source, shape: proto.dims.map(Number), data: arrayOver(source, bytes) }));
     },

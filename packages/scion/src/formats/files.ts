@@ -74,6 +74,22 @@ export async function readBytes(path: string, maxBytes = Infinity): Promise<Uint
   });
 }
 
+/**
+ * The bytes of a range of a file, which must have them all.
+ * @throws ScionError: `io` where the system refuses, `input` for a file that ends before
+ */
+export async function readRange(
+  { path, offset, byteLength }: { path: string; offset: number; byteLength: number },
+): Promise<Uint8Array> {
+  return withFile(path, (file, bytes) => {
+    // before memory is taken for what may not be there
+    if (offset + byteLength > bytes) {
+      throw inputError(path, `has ${bytes} bytes, expected ${offset + byteLength}: cut short; get it again`);
+    }
+    return readAt(file, offset, byteLength, path);
+  });
+}
+
 /** The SHA-256 of a file in hexadecimal, without holding the file in memory. */
 export async function sha256(path: string): Promise<string> {
   return withFile(path, async (file) => {

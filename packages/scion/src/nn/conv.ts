@@ -46,6 +46,7 @@ export class FrozenBatchNorm2d extends Module {
     super();
     this.values = ['weight', 'bias', 'running_mean', 'running_var'].map((name) =>
       this.parameter(name, weights(name, [channels])));
+    for (const statistic of this.values.slice(2)) statistic.isStatistic = true;
   }
 
   forward(x: Value): Value {

@@ -1,6 +1,7 @@
 /** Named values of a module: trained, frozen in memory, or frozen in a file. */
 import type { ExternalData, Graph, InputRole, Value } from '../ir/graph.js';
 import { cast, transpose } from '../ops/build.js';
+import { assert } from '../util/errors.js';
 import type { Random } from '../util/random.js';
 import { type DType, type Shape, type Tensor, float32, numel } from '../util/tensor.js';
 
@@ -19,14 +20,15 @@ export const init = {
 
 /**
  * Where a parameter's value comes from.
- * - `trained`: an input that the optimizer updates; starts from `init`.
+ * - `trained`: an input that the optimizer updates; starts from `init`. `before` is where its value came from, if it was
+ *   no new one.
  * - `frozen`: an input that never changes; what depends on such values alone is computed once.
  * - `setting`: a small input that no optimizer touches but that may be set anew between runs (a searched α).
  * - `external`: bytes in a file, read by ONNX Runtime itself; float16 and bfloat16 are cast to float32. A matrix may be
  *   stored `transposed`: the file then holds the parameter's columns one after the other.
  */
 export type Origin =
-  | { kind: 'trained'; init: Init }
+  | { kind: 'trained'; init: Init; before?: Exclude<Origin, { kind: 'trained' }> }
   | { kind: 'frozen'; value: Tensor }
   | { kind: 'setting'; value: Tensor }
   | { kind: 'external'; data: ExternalData; dtype: DType; transposed?: boolean };
@@ -34,11 +36,14 @@ export type Origin =
 export class Parameter {
   /** The full name in the module tree, as in the checkpoint; set by `Module.parameter` and its parents. */
   name = '';
+  /** Whether it is what was counted in pretraining, as a mean over batches, and never trained: a buffer of PyTorch's. */
+  isStatistic = false;
   constructor(readonly shape: Shape, public origin: Origin) {}
 
   /** Makes a parameter that was frozen a trained one that starts from `value`, what it was. */
   unfreeze(value: Tensor<'float32'>): void {
-    this.origin = { kind: 'trained', init: () => value };
+    assert(this.origin.kind !== 'trained', `${this.name} is trained already`);
+    this.origin = { kind: 'trained', init: () => value, before: this.origin };
   }
 }
 

@@ -59,9 +59,9 @@ export function isMergeable(module: object): module is Mergeable {
   return 'merge' in module;
 }
 
-/** Makes parameters of the model trained ones, from where they stand. */
+/** Makes parameters of the model trained ones, from where they stand. Statistics stay as they are. */
 export async function unfreeze(parameters: readonly Parameter[], { read }: Pick<AttachContext, 'read'>): Promise<void> {
-  for (const p of parameters) if (p.origin.kind !== 'trained') p.unfreeze(await read(p));
+  for (const p of parameters) if (p.origin.kind !== 'trained' && !p.isStatistic) p.unfreeze(await read(p));
 }
 
 /** @throws ScionError with a usage error at `config.<key>` */

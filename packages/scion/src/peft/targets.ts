@@ -1,11 +1,22 @@
 /** Which modules of a tree an adapter goes to, by the rules of Python's PEFT. */
+import { z } from 'zod';
 import { Conv2d } from '../nn/conv.js';
 import { Linear } from '../nn/layers.js';
 import type { Module } from '../nn/module.js';
 import { nearest } from '../util/errors.js';
 import { refuse } from './backbone-method.js';
+import { checkLayers } from './towers.js';
 
 export type Adaptable = Linear | Conv2d;
+
+/** Names as a list, which may be given as text with commas, as on a command line; other text stays what it is. */
+export const nameList = z.union([z.string().min(1), z.array(z.string().min(1)).min(1)])
+  .transform((given) => (typeof given === 'string' && /^[\w.-]+(,[\w.-]+)*$/.test(given) && !keywords.includes(given)
+    ? given.split(',') : given));
+const keywords = ['all', 'all-linear'];
+
+/** Whether a path is the name or ends with it, by whole parts. */
+export const endsWith = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`);
 
 const adaptable = (module: Module): module is Adaptable => module instanceof Linear || module instanceof Conv2d;
 
@@ -16,8 +27,6 @@ export interface TargetOptions {
   layers_to_transform?: readonly number[] | undefined;
   /** Modules that are left out: names or ends of paths, or a regular expression on the whole path. */
   exclude_modules?: string | readonly string[] | undefined;
-  /** Modules that are trained whole, which no adapter goes into. */
-  modules_to_save?: readonly string[] | undefined;
 }
 
 /**
@@ -31,23 +40,13 @@ export function findTargets(model: Module, options: TargetOptions): [path: strin
   const named = typeof targets === 'string' ? byExpression(all, targets) : byList(all, targets);
   if (layers === undefined) return named;
   const numberOf = (path: string): number => Number(/\.(\d+)\./.exec(path)?.[1] ?? -1);
-  const there = new Set(named.map(([path]) => numberOf(path)));
-  const missing = layers.filter((layer) => !there.has(layer));
-  if (missing.length > 0) {
-    const known = [...there].filter((n) => n >= 0).sort((a, b) => a - b);
-    refuse(['layers_to_transform', `${missing.join(', ')}: no target module lies in such a layer; `
-      + (known.length > 0 ? `there are ${known[0]} to ${known.at(-1)}` : 'the targets are in no numbered layers')]);
-  }
+  checkLayers('layers_to_transform', layers, named.map(([path]) => numberOf(path)), 'target module lies in such a layer');
   return named.filter(([path]) => layers.includes(numberOf(path)));
 }
 
-function isLeftOut(path: string, { exclude_modules: left = [], modules_to_save: whole = [] }: TargetOptions): boolean {
-  const inside = (name: string): boolean => `.${path}.`.includes(`.${name}.`);
-  if (whole.some(inside)) return true;
-  return typeof left === 'string' ? wholePath('exclude_modules', left).test(path) : left.some((name) => isEnd(path, name));
+function isLeftOut(path: string, { exclude_modules: left = [] }: TargetOptions): boolean {
+  return typeof left === 'string' ? wholePath('exclude_modules', left).test(path) : left.some((name) => endsWith(path, name));
 }
-
-const isEnd = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`);
 
 function wholePath(option: string, text: string): RegExp {
   try {
@@ -72,12 +71,12 @@ function byExpression(all: Entries, text: string): [string, Adaptable][] {
 }
 
 function byList(all: Entries, names: readonly string[]): [string, Adaptable][] {
-  const unknown = names.filter((name) => !all.some(([path]) => isEnd(path, name)));
+  const unknown = names.filter((name) => !all.some(([path]) => endsWith(path, name)));
   if (unknown.length > 0) {
     refuse(...unknown.map((name): [string, string] => ['target_modules',
       `${JSON.stringify(name)} is the end of the path of no linear layer or convolution; there are ${examples(all, name)}`]));
   }
-  return all.filter(([path]) => names.some((name) => isEnd(path, name)));
+  return all.filter(([path]) => names.some((name) => endsWith(path, name)));
 }
 
 /** The nearest ends of paths. */

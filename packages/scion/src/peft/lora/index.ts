@@ -4,28 +4,24 @@ import type { Module } from '../../nn/module.js';
 import type { Parameter } from '../../nn/parameter.js';
 import { nearest } from '../../util/errors.js';
 import { type AttachContext, type BackboneMethod, refuse, unfreeze } from '../backbone-method.js';
-import { byPattern, findTargets } from '../targets.js';
+import { type Adaptable, byPattern, endsWith, findTargets, nameList } from '../targets.js';
+import { isBias, layerNumbers, towerParameters } from '../towers.js';
 import { DoraLayer, LoraLayer, rowNorms } from './layer.js';
 
 const count = z.number().int().min(1);
 const pattern = (of: z.ZodNumber) => z.record(z.string(), of).default({});
-/** A list may be given as text with commas, as on a command line. */
-const names = z.union([z.string().min(1), z.array(z.string().min(1)).min(1)])
-  .transform((given) => (typeof given === 'string' && /^[\w.]+(,[\w.]+)*$/.test(given) && given !== 'all-linear'
-    ? given.split(',') : given));
 
 export const loraConfig = z.strictObject({
   r: count.default(8).describe('rank'),
   lora_alpha: z.number().positive().default(8).describe('the update is scaled by lora_alpha / r'),
   lora_dropout: z.number().min(0).lt(1).default(0).describe('on what enters A, in training'),
-  target_modules: names.default(['q_proj', 'v_proj'])
+  target_modules: nameList.default(['q_proj', 'v_proj'])
     .describe('ends of paths (q_proj,v_proj), a regular expression on whole paths, or all-linear'),
-  exclude_modules: names.optional().describe('modules that are left out, named like target_modules'),
+  exclude_modules: nameList.optional().describe('modules that are left out, named like target_modules'),
   bias: z.enum(['none', 'all', 'lora_only']).default('none').describe('which biases are trained too'),
   rank_pattern: pattern(count).describe('r by end of path'),
   alpha_pattern: pattern(z.number().positive()).describe('lora_alpha by end of path'),
-  layers_to_transform: z.union([z.number().int().min(0).transform((n) => [n]), z.array(z.number().int().min(0)).min(1)])
-    .optional().describe('numbers of the layers, from 0 on'),
+  layers_to_transform: layerNumbers.optional(),
   use_rslora: z.boolean().default(false).describe('scale by lora_alpha / √r'),
   use_dora: z.boolean().default(false).describe('train the norms of the weight rows apart from their directions'),
   modules_to_save: z.array(z.string().min(1)).default([]).describe('modules that are trained whole, by end of path'),
@@ -40,8 +36,10 @@ export async function attachLora(model: Module, config: LoraConfig, context: Pic
   if (config.init_lora_weights === false) {
     refuse(['init_lora_weights', 'false: random B and A would change the model before training; use true or gaussian']);
   }
-  const targets = findTargets(model, config);
   const saved = modulesToSave(model, config.modules_to_save);
+  // as in PEFT: what is trained whole gets no low-rank update beside
+  const targets = findTargets(model, config).filter(([, module]) => !saved.has(module.weight));
+  if (targets.length === 0) refuse(['modules_to_save', 'all targets lie in these modules, and none is left for LoRA']);
   for (const [path, module] of targets) {
     const rank = byPattern(config.rank_pattern, path, r);
     const scale = byPattern(config.alpha_pattern, path, alpha);
@@ -54,27 +52,26 @@ export async function attachLora(model: Module, config: LoraConfig, context: Pic
       : new LoraLayer(module, options);
     model.replace(path, () => layer);
   }
-  await unfreeze([...saved, ...biases(model, config.bias, new Set(targets.map(([, module]) => module)))], context);
+  await unfreeze([...saved, ...biases(model, config.bias, targets.map(([, module]) => module))], context);
   model.named();
 }
 
-function modulesToSave(model: Module, wanted: readonly string[]): Parameter[] {
-  const paths = [...model.modules()].map(([path]) => path).filter((path) => path !== '');
-  return wanted.flatMap((name) => {
-    const found = [...model.modules()].filter(([path]) => path === name || path.endsWith(`.${name}`));
+function modulesToSave(model: Module, wanted: readonly string[]): Set<Parameter> {
+  const all = [...model.modules()].filter(([path]) => path !== '');
+  return new Set(wanted.flatMap((name) => {
+    const found = all.filter(([path]) => endsWith(path, name));
     if (found.length === 0) {
-      const ends = [...new Set(paths.map((path) => path.split('.').at(-1)!))];
+      const ends = [...new Set(all.map(([path]) => path.split('.').at(-1)!))];
       refuse(['modules_to_save', `${JSON.stringify(name)} is the end of no module's path; there are ${nearest(name, ends).join(', ')}`]);
     }
     return found.flatMap(([, module]) => [...module.parameters()].map(([, p]) => p));
-  });
+  }));
 }
 
-function biases(model: Module, which: LoraConfig['bias'], targets: ReadonlySet<Module>): Parameter[] {
+function biases(model: Module, which: LoraConfig['bias'], targets: readonly Adaptable[]): Parameter[] {
   if (which === 'none') return [];
-  return [...model.modules()].flatMap(([, module]) =>
-    (which === 'all' || targets.has(module)
-      ? [...module.parameters()].filter(([name]) => name === 'bias').map(([, p]) => p) : []));
+  if (which === 'lora_only') return targets.flatMap(({ bias }) => (bias ? [bias] : []));
+  return towerParameters(model, 'both').filter(([name]) => isBias(name)).map(([, p]) => p);
 }
 
 export const lora: BackboneMethod<typeof loraConfig> = {
@@ -99,7 +96,7 @@ export const clipLora: BackboneMethod<typeof loraConfig> = {
     r: loraConfig.shape.r.unwrap().default(2),
     lora_alpha: loraConfig.shape.lora_alpha.unwrap().default(1),
     lora_dropout: loraConfig.shape.lora_dropout.unwrap().default(0.25),
-    target_modules: names.default(['q_proj', 'k_proj', 'v_proj']),
+    target_modules: nameList.default(['q_proj', 'k_proj', 'v_proj']),
   }),
   training: {
     optimizer: 'adamw', lr: 2e-4, weight_decay: 0.01, epochs: 50, steps_per_shot: 500, batch_size: 32,

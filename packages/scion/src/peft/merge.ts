@@ -1,0 +1,59 @@
+/** What an adapted model's weights are once the adapter is added to them. */
+import type { Module } from '../nn/module.js';
+import type { Parameter } from '../nn/parameter.js';
+import { ScionError, assert } from '../util/errors.js';
+import type { Tensor } from '../util/tensor.js';
+import { type AttachContext, type Values, isMergeable } from './backbone-method.js';
+
+/** What wraps a module keeps it under this name, as in Python's PEFT. */
+export const baseLayer = 'base_layer';
+
+/** The name that a parameter of an adapted model has in the model without the adapter. */
+export const baseName = (name: string): string => name.split('.').filter((part) => part !== baseLayer).join('.');
+
+/** Whether a parameter is trained and no part of the checkpoint. */
+const isNew = ({ origin }: Parameter): boolean => origin.kind === 'trained' && origin.before === undefined;
+
+/**
+ * The parameters of the model that training has changed, with the adapter added to them, by their names in the model
+ * without it. Put into the checkpoint in the place of the old ones, they give the outputs of the adapted model.
+ * @param model as `attach` has left it, not frozen
+ * @param values of its trained parameters
+ * @throws ScionError of kind `usage` that names what is no change of weights, such as bottleneck adapters and prompts
+ */
+export async function mergedWeights(
+  model: Module, context: Pick<AttachContext, 'read'>, values: Values,
+): Promise<Map<string, Tensor<'float32'>>> {
+  const trained = [...model.parameters()].map(([, p]) => p).filter(({ origin }) => origin.kind === 'trained');
+  assert(trained.length > 0, 'a model without trained parameters is to be merged');
+  const adapters = [...model.modules()].filter(([, module]) => isMergeable(module));
+  refuseOthers(model, adapters.map(([path]) => path));
+  const merged = new Map<string, Tensor<'float32'>>();
+  for (const p of trained) if (!isNew(p)) merged.set(baseName(p.name), values(p.name));
+  for (const [, module] of adapters) {
+    if (!isMergeable(module)) continue;
+    for (const [p, value] of await module.merge(context, values)) merged.set(baseName(p.name), value);
+  }
+  return merged;
+}
+
+/** @param mergeable paths of modules that can be merged, with all that is below them */
+function refuseOthers(model: Module, mergeable: readonly string[]): void {
+  const below = (path: string, parent: string): boolean => path === parent || path.startsWith(`${parent}.`);
+  const plugs: string[] = [];
+  for (const [path, module] of model.modules()) {
+    if ([...mergeable, ...plugs].some((parent) => below(path, parent))) continue;
+    const parameters = [...module.parameters()].map(([, p]) => p);
+    // the outermost module that is new as a whole is the one to name
+    const whole = parameters.length > 0 && parameters.every((p) => isNew(p) || p.origin.kind === 'setting');
+    const own = [...module.parameters()].some(([name, p]) => !name.includes('.') && isNew(p));
+    if (whole || own) plugs.push(path);
+  }
+  if (plugs.length === 0) return;
+  const named = plugs.slice(0, 3).join(', ') + (plugs.length > 3 ? ` and ${plugs.length - 3} more` : '');
+  throw new ScionError('usage', [{
+    path: 'merge',
+    message: `${named} cannot be merged: they are no change of weights that the model has; keep the adapter beside the `
+      + 'model, or train a method that changes weights (lora, bitfit, layernorm-tuning, full-finetuning)',
+  }]);
+}
