@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { readBytes } from '../formats/files.js';
 import { parseStrictJson } from '../formats/json.js';
+import { readableName } from '../util/class-name.js';
 import { inputError, ScionError, unknownName, usageError } from '../util/errors.js';
 import type { Issue } from '../util/errors.js';
 
@@ -51,18 +52,14 @@ export function makePrompts(
   }
   const texts = descriptions && byClass(classNames, descriptions, where);
   return classNames.map((name, k) => [
-    ...used.map((template) => template.replaceAll('{}', () => readable(name))),
+    ...used.map((template) => template.replaceAll('{}', () => readableName(name))),
     ...texts?.[k] ?? [],
   ]);
 }
 
-function readable(name: string): string {
-  return name.replaceAll('_', ' ').replace(/\s+/g, ' ').trim();
-}
-
 /** Names that differ only in case, underscores or the encoding of accents are the same class. */
 function canonical(name: string): string {
-  return readable(name).normalize('NFC').toLowerCase();
+  return readableName(name).normalize('NFC').toLowerCase();
 }
 
 const longestMessage = 400;
