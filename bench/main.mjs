@@ -1,10 +1,11 @@
-// npm run bench -- engine | graph-adapter | encode | serve [options]
+// npm run bench -- engine | lora | graph-adapter | encode | serve [options]
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { cores } from './lib/machine.mjs';
 
 const benchmarks = {
   engine: async (options) => (await import('./engine.mjs')).engine(options),
+  lora: async (options) => (await import('./lora.mjs')).lora(options),
   'graph-adapter': async (options) => (await import('./graph-adapter.mjs')).graphAdapter(options),
   encode: async (options) => (await import('./encode.mjs')).encode(options),
   serve: async (options) => (await import('./serve.mjs')).serve(options),
@@ -19,8 +20,8 @@ const usage = `npm run bench -- <${Object.keys(benchmarks).join(' | ')}> [option
   --requests N          serve: requests at four times the rate that it answers; default: 10000
   --repetitions N       paired repetitions
   --threads N           of both sides; default: all cores
-  --python COMMAND      a Python with PyTorch; default: python3
-  --profile             engine, encode: where Scion's time goes, in place of the comparison
+  --python COMMAND      a Python with PyTorch (lora: and peft); default: python3
+  --profile             engine, lora, encode: where Scion's time goes, in place of the comparison
   --json FILE           write the results there too`;
 
 /** Positive integers, as in `50,197`. */

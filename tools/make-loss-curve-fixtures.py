@@ -46,10 +46,10 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width):
         super().__init__()
-        self.down, self.up = nn.Linear(width, BOTTLENECK), nn.Linear(BOTTLENECK, width)
+        self.down_proj, self.up_proj = nn.Linear(width, BOTTLENECK), nn.Linear(BOTTLENECK, width)
 
     def forward(self, h):
-        return h + self.up(F.gelu(self.down(h)))
+        return h + self.up_proj(F.gelu(self.down_proj(h)))
 
 
 def lora():
@@ -69,8 +69,8 @@ def adapter():
             continue
         for place, part in (("attention_output", layer.self_attn), ("feed_forward_output", layer.mlp)):
             bottleneck = Bottleneck(layer.embed_dim)
-            nn.init.normal_(bottleneck.up.weight, std=0.02)
-            nn.init.zeros_(bottleneck.up.bias)
+            nn.init.normal_(bottleneck.up_proj.weight, std=0.02)
+            nn.init.zeros_(bottleneck.up_proj.bias)
             part.register_forward_hook(lambda _m, _i, out, b=bottleneck: (
                 (b(out[0]), *out[1:]) if isinstance(out, tuple) else b(out)))
             named |= {f"{path}.{place}.{n}": p for n, p in bottleneck.named_parameters()}

@@ -1,141 +1,23 @@
-// Scion's side of the engine benchmark, in a process of its own; the requests are those of peers/engine.py.
-import {
-  readSafetensors, readSafetensorsHeader, readTensors,
-} from '../../packages/scion/dist/formats/safetensors-node.js';
-import { encodeModel } from '../../packages/scion/dist/onnx/encode.js';
-import { Graph } from '../../packages/scion/dist/ir/graph.js';
-import * as b from '../../packages/scion/dist/ops/build.js';
-import { adamw } from '../../packages/scion/dist/optim/adam.js';
-import { nodeRuntime } from '../../packages/scion/dist/runtime/node.js';
-import {
-  compileInference, compileTraining, initialState, stepScalars,
-} from '../../packages/scion/dist/trainer/compile.js';
-import { Random } from '../../packages/scion/dist/util/random.js';
-import { float32, scalar } from '../../packages/scion/dist/util/tensor.js';
-import { matrixFlops } from './flops.mjs';
-import { peakMemory } from './machine.mjs';
-import { serve } from './processes.mjs';
+// Scion's side of the engine benchmark.
+import { readSafetensors, readSafetensorsHeader, readTensors } from '../../packages/scion/dist/formats/safetensors-node.js';
+import { serveSteps, squaredDifference } from './step-side.mjs';
 import { config, vit } from './vit.mjs';
-import { classes } from './weights.mjs';
 
-const runtime = nodeRuntime();
-let x, target, shape, file, lora, threads;
-const sessions = {};
-let program;
-let step = 0;
-
-const loss = (graph) => {
-  const y = vit(file, (name) => lora.get(name)).forward(graph.input('x', 'float32', shape));
-  const difference = b.sub(y, graph.input('target', 'float32', [shape[0], classes]));
-  return { loss: b.reduceMean(b.mul(difference, difference)), y };
-};
-
-const seconds = async (body) => {
-  const start = performance.now();
-  const result = await body();
-  return { seconds: (performance.now() - start) / 1e3, result };
-};
-
-/** What the process is asked to hold: a process whose memory is measured holds one part alone. */
-const parts = {
-  async train(profile) {
-    program = compileTraining({
-      build: (graph) => ({ loss: loss(graph).loss }), optimizer: adamw({ weightDecay: 0.01 }),
-      groups: [{ name: 'all', match: () => true, lr: 1e-4 }],
-    });
-    sessions.train = await runtime.load(encodeModel(program.step), { threads, ...(profile ? { profile } : {}) });
-    await sessions.train.hold(initialState(program, Random.seeded(0)));
-    return matrixFlops(program.step);
-  },
-  async forward() {
-    const inference = compileInference(loss);
-    sessions.forward = await runtime.load(encodeModel(inference.step), { threads });
-    await sessions.forward.hold(Object.fromEntries(inference.parameters.map((p) => [p.name, lora.get(p.name)])));
-    return matrixFlops(inference.step);
-  },
-};
-
-/** Gives out one element, so that the product itself stays in the session; nothing but the products is measured. */
-async function rate(graph, y, held) {
-  graph.output('corner', b.slice(b.slice(y, 0, 0, 1), 1, 0, 1));
-  const session = await runtime.load(encodeModel(graph), { threads });
-  await session.hold(held);
-  return Object.assign(session, { flops: matrixFlops(graph) });
-}
-
-/** Repeats a product for about a quarter of a second. */
-async function perSecond(session) {
-  const times = Math.max(1, Math.round(7e10 / session.flops));
-  const { seconds: time } = await seconds(async () => {
-    for (let i = 0; i < times; i++) await session.run({});
-  });
-  return times * session.flops / time;
-}
-
-const random = (rows, columns) =>
-  float32([rows, columns], Float32Array.from({ length: rows * columns }, () => Math.random() - 0.5));
-
-function product(n) {
-  const graph = new Graph();
-  const y = b.matmul(graph.input('a', 'float32', [n, n]), graph.input('b', 'float32', [n, n]));
-  return rate(graph, y, { a: random(n, n), b: random(n, n) });
-}
-
-function chain() {
-  const graph = new Graph();
-  const weight = (name) => {
-    const { dtype, shape: dims, offset, byteLength } = file.tensors.get(name);
-    return graph.external(name, { dtype, shape: dims }, { path: file.path, offset, byteLength });
+await serveSteps(async ({ weights, inputs, batch, tokens }) => {
+  const file = await readSafetensorsHeader(weights);
+  const lora = await readTensors(file, [...file.tensors.keys()].filter((name) => name.includes('lora_')));
+  const { x, target } = Object.fromEntries((await readSafetensors(inputs)).tensors);
+  return {
+    model: (graph) => {
+      const y = vit(file, (name) => lora.get(name)).forward(graph.input('x', 'float32', x.shape));
+      return { loss: squaredDifference(y), y };
+    },
+    trained: (name) => lora.get(name.replace('encoder.', '')),
+    feeds: { x, target },
+    rows: batch * tokens,
+    chain: Array.from({ length: config.num_hidden_layers }, (_, i) => ['fc1', 'fc2'].map((part) => {
+      const { dtype, shape, offset, byteLength } = file.tensors.get(`layers.${i}.mlp.${part}.weight`);
+      return { dtype, shape, path: file.path, offset, byteLength };
+    })).flat(),
   };
-  const rows = shape[0] * shape[1];
-  let y = graph.input('x', 'float32', [rows, shape[2]]);
-  for (let i = 0; i < config.num_hidden_layers; i++) {
-    for (const part of ['fc1', 'fc2']) {
-      y = b.gemm(y, weight(`layers.${i}.mlp.${part}.weight`), undefined, { transB: 1 });
-    }
-  }
-  return rate(graph, y, { x: random(rows, shape[2]) });
-}
-
-await serve({
-  async load({ weights, inputs, batch, tokens, threads: n, parts: wanted, profile }) {
-    threads = n;
-    file = await readSafetensorsHeader(weights);
-    const names = [...file.tensors.keys()].filter((name) => name.includes('lora_'));
-    lora = await readTensors(file, names);
-    for (const name of names) lora.set(`encoder.${name}`, lora.get(name)); // as the module tree calls them
-    const given = (await readSafetensors(inputs)).tensors;
-    [x, target, shape] = [given.get('x'), given.get('target'), [batch, tokens, given.get('x').shape[2]]];
-    const flops = {};
-    for (const part of wanted) flops[part] = await parts[part](profile);
-    return { flops };
-  },
-  async train() {
-    const feeds = Object.fromEntries(Object.entries(stepScalars(program, step++, 1)).map(([k, v]) => [k, scalar(v)]));
-    const run = () => sessions.train.run({ ...feeds, x, target }, { carry: program.carry, fetch: ['loss'] });
-    const { seconds: time, result } = await seconds(run);
-    return { seconds: time, loss: result.loss.data[0] };
-  },
-  async forward() {
-    const { seconds: time, result } = await seconds(() => sessions.forward.run({ x, target }, { fetch: ['loss'] }));
-    return { seconds: time, loss: result.loss.data[0] };
-  },
-  async output() {
-    const { y } = await sessions.forward.run({ x, target }, { fetch: ['y'] });
-    return { shape: y.shape, values: [...y.data] };
-  },
-  /**
-   * Operations per second of products through ONNX Runtime on the same threads: of square ones of several sizes, and of
-   * a chain of the encoder's own (fc1, fc2 of every layer, on as many rows) with nothing between them.
-   */
-  async products({ sizes }) {
-    const large = {};
-    for (const n of sizes) large[n] = await perSecond(sessions[n] ??= await product(n));
-    return { large, own: await perSecond(sessions.chain ??= await chain()) };
-  },
-  memory: () => ({ peak_rss_bytes: peakMemory() }),
-  async release() {
-    for (const session of Object.values(sessions)) await session.release();
-  },
 });
-await runtime.close();

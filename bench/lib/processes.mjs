@@ -64,6 +64,6 @@ export async function startPeer(python, script, load) {
     await peer.quit();
     const missing = error.message === 'no torch' || /ENOENT/.test(error.message);
     if (!missing) throw error;
-    return { missing: `${python} has no PyTorch; pip install torch==2.13.0 safetensors, or choose with --python` };
+    return { missing: `${python} has not what ${script} imports; pip install torch==2.13.0 safetensors (lora: transformers peft too), or choose with --python` };
   }
 }

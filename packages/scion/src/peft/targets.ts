@@ -27,8 +27,6 @@ export interface TargetOptions {
   layers_to_transform?: readonly number[] | undefined;
   /** Modules that are left out: names or ends of paths, or a regular expression on the whole path. */
   exclude_modules?: string | readonly string[] | undefined;
-  /** Modules that are trained whole, which no adapter goes into. */
-  modules_to_save?: readonly string[] | undefined;
 }
 
 /**
@@ -42,14 +40,11 @@ export function findTargets(model: Module, options: TargetOptions): [path: strin
   const named = typeof targets === 'string' ? byExpression(all, targets) : byList(all, targets);
   if (layers === undefined) return named;
   const numberOf = (path: string): number => Number(/\.(\d+)\./.exec(path)?.[1] ?? -1);
-  const there = named.map(([path]) => numberOf(path));
-  checkLayers('layers_to_transform', layers, there, 'target module lies in such a layer');
+  checkLayers('layers_to_transform', layers, named.map(([path]) => numberOf(path)), 'target module lies in such a layer');
   return named.filter(([path]) => layers.includes(numberOf(path)));
 }
 
-function isLeftOut(path: string, { exclude_modules: left = [], modules_to_save: whole = [] }: TargetOptions): boolean {
-  const inside = (name: string): boolean => `.${path}.`.includes(`.${name}.`);
-  if (whole.some(inside)) return true;
+function isLeftOut(path: string, { exclude_modules: left = [] }: TargetOptions): boolean {
   return typeof left === 'string' ? wholePath('exclude_modules', left).test(path) : left.some((name) => endsWith(path, name));
 }
 

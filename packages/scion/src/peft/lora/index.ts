@@ -37,7 +37,9 @@ export async function attachLora(model: Module, config: LoraConfig, context: Pic
     refuse(['init_lora_weights', 'false: random B and A would change the model before training; use true or gaussian']);
   }
   const saved = modulesToSave(model, config.modules_to_save);
-  const targets = findTargets(model, config);
+  // as in PEFT: what is trained whole gets no low-rank update beside
+  const targets = findTargets(model, config).filter(([, module]) => !saved.has(module.weight));
+  if (targets.length === 0) refuse(['modules_to_save', 'all targets lie in these modules, and none is left for LoRA']);
   for (const [path, module] of targets) {
     const rank = byPattern(config.rank_pattern, path, r);
     const scale = byPattern(config.alpha_pattern, path, alpha);

@@ -75,7 +75,7 @@ function firstValues(init: unknown, complain: (option: string, message: string) 
 /** A text is an expression on whole paths to PEFT, even where it is one word; Scion takes a word as an end of paths. */
 function asExpression(value: unknown): unknown {
   if (typeof value === 'string' && value.toLowerCase() === 'all-linear') return 'all-linear';
-  return typeof value === 'string' && /^[\w.,]+$/.test(value) ? `(?:${value})` : value;
+  return typeof value === 'string' && /^[\w.,-]+$/.test(value) ? `(?:${value})` : value;
 }
 
 function describe({ path, message }: z.core.$ZodIssue, input: unknown): string {

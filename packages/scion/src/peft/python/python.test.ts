@@ -6,10 +6,10 @@ import { readSafetensors, writeSafetensors } from '../../formats/safetensors-nod
 import { readCheckpoint } from '../../hub/checkpoint.js';
 import { type Clip, loadClip } from '../../models/clip/model.js';
 import { expectClose, expected, fixtures, run, testRuntime } from '../../models/testing/reference.js';
-import type { Parameter } from '../../nn/parameter.js';
+import { readParameter } from '../../nn/parameter-values.js';
 import type { Tensors } from '../../runtime/session.js';
 import { ScionError } from '../../util/errors.js';
-import { type Tensor, float32, tensor, toFloat32 } from '../../util/tensor.js';
+import { type Tensor, float32, tensor } from '../../util/tensor.js';
 import { type LoraConfig, attachLora, loraConfig } from '../lora/index.js';
 import { parsePeftConfig } from './config.js';
 import { readPeftAdapter, writePeftAdapter } from './folder.js';
@@ -29,11 +29,9 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-const read = (p: Parameter): Promise<Tensor<'float32'>> => Promise.resolve(toFloat32(stored.get(p.name)!));
-
 async function attached(config: LoraConfig): Promise<Clip> {
   const clip = loadClip(await readCheckpoint(checkpoint));
-  await attachLora(clip, config, { read });
+  await attachLora(clip, config, { read: readParameter });
   return clip;
 }
 
