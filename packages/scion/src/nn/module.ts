@@ -83,6 +83,17 @@ export abstract class Module {
     return this;
   }
 
+  /** Gives parameters other values, which no training changes, by their full names. */
+  fix(values: ReadonlyMap<string, Tensor>): this {
+    const all = new Map(this.parameters());
+    for (const [name, value] of values) {
+      const p = all.get(name);
+      assert(p, `no parameter ${name} to fix`);
+      p.origin = { kind: 'frozen', value };
+    }
+    return this;
+  }
+
   /** Gives every parameter its full name. The root calls it once the tree stands. */
   named(): this {
     for (const [name, p] of this.parameters()) p.name = name;

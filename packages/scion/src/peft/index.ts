@@ -37,6 +37,11 @@ registerMethod(fullFineTuning);
 /** Checks against reference files, by the prefix of the file's name. */
 export const parityChecks: readonly ParityCheck[] = [graphAdapterParity];
 
+export { mergedWeights, unmergeable } from './merge.js';
+export { peftWeights } from './python/apply.js';
+export { writePeftAdapter } from './python/folder.js';
+export { peftAdapterFiles } from './python/keys.js';
+export { type LoraConfig } from './lora/index.js';
 export { type Method, getMethod, methodNames, needText } from './registry.js';
 export { type AttachContext, type BackboneMethod, type PromptWords, isBackboneMethod } from './backbone-method.js';
 export { type FeatureInputs, type FeatureMethod, FeatureModule } from './feature-method.js';

@@ -27,7 +27,15 @@ export async function mergedWeights(
   const trained = [...model.parameters()].map(([, p]) => p).filter(({ origin }) => origin.kind === 'trained');
   assert(trained.length > 0, 'a model without trained parameters is to be merged');
   const adapters = [...model.modules()].filter(([, module]) => isMergeable(module));
-  refuseOthers(model, adapters.map(([path]) => path));
+  const others = unmergeable(model);
+  if (others.length > 0) {
+    const named = others.slice(0, 3).join(', ') + (others.length > 3 ? ` and ${others.length - 3} more` : '');
+    throw new ScionError('usage', [{
+      path: 'merge',
+      message: `${named} cannot be merged: they are no change of weights that the model has; keep the adapter beside the `
+        + 'model, or train a method that changes weights (lora, bitfit, layernorm-tuning, full-finetuning)',
+    }]);
+  }
   const merged = new Map<string, Tensor<'float32'>>();
   for (const p of trained) if (!isNew(p)) merged.set(baseName(p.name), values(p.name));
   for (const [, module] of adapters) {
@@ -37,8 +45,9 @@ export async function mergedWeights(
   return merged;
 }
 
-/** @param mergeable paths of modules that can be merged, with all that is below them */
-function refuseOthers(model: Module, mergeable: readonly string[]): void {
+/** The paths of what `attach` has put into a model and what is no change of its weights. */
+export function unmergeable(model: Module): string[] {
+  const mergeable = [...model.modules()].filter(([, module]) => isMergeable(module)).map(([path]) => path);
   const below = (path: string, parent: string): boolean => path === parent || path.startsWith(`${parent}.`);
   const plugs: string[] = [];
   for (const [path, module] of model.modules()) {
@@ -49,11 +58,5 @@ function refuseOthers(model: Module, mergeable: readonly string[]): void {
     const own = [...module.parameters()].some(([name, p]) => !name.includes('.') && isNew(p));
     if (whole || own) plugs.push(path);
   }
-  if (plugs.length === 0) return;
-  const named = plugs.slice(0, 3).join(', ') + (plugs.length > 3 ? ` and ${plugs.length - 3} more` : '');
-  throw new ScionError('usage', [{
-    path: 'merge',
-    message: `${named} cannot be merged: they are no change of weights that the model has; keep the adapter beside the `
-      + 'model, or train a method that changes weights (lora, bitfit, layernorm-tuning, full-finetuning)',
-  }]);
+  return plugs;
 }

@@ -6,10 +6,12 @@ import { Graph, type Value } from '../ir/graph.js';
 import * as f from '../nn/functional.js';
 import type { Module } from '../nn/module.js';
 import { type Parameter, bind, boundParameters, frozen } from '../nn/parameter.js';
-import { type BackboneMethod, type FeatureInputs, FeatureModule, type PromptWords, cosineLogits } from '../peft/index.js';
+import {
+  type BackboneMethod, type FeatureInputs, FeatureModule, type PromptWords, cosineLogits, mergedWeights, unmergeable,
+} from '../peft/index.js';
 import type { Runtime, SessionOptions, Tensors } from '../runtime/session.js';
 import { usageError } from '../util/errors.js';
-import { type Tensor, float32, tensor } from '../util/tensor.js';
+import { type Tensor, float32, tensor, toFloat32 } from '../util/tensor.js';
 import { compileInference } from './compile.js';
 import type { Backbone, DualEncoder, ImageTower } from './encode.js';
 import type { PictureLoader } from './picture-loader.js';
@@ -118,7 +120,7 @@ export class FixedTexts extends FeatureModule {
  * A fresh tree of the backbone with the method's parts in it.
  * @throws ScionError of kind `usage`: a model without words or without a module tree, and what the method refuses
  */
-async function attach(
+export async function attach(
   { fresh, read, name, text }: Backbone, method: BackboneMethod, config: Record<string, unknown>,
   { classNames, prompts }: Pick<AdaptedSource, 'classNames' | 'prompts'>,
 ): Promise<{ tree: Tree; ids: Tensor<'int64'>[] }> {
@@ -168,13 +170,33 @@ export async function classTextsOf(
   }
 }
 
-/** The backbone as it was trained: both towers with the adapter's values in them. */
+/** How a run adapts its backbone. */
+export interface Adaptation extends Pick<AdaptedSource, 'classNames' | 'prompts'> {
+  method: BackboneMethod;
+  config: Record<string, unknown>;
+  values: Tensors;
+}
+
+/**
+ * The weights of the backbone that a run has changed, by their names in the checkpoint.
+ * @throws ScionError of kind `usage` where the run has changed more than weights
+ */
+export async function changedWeights(backbone: Backbone, run: Adaptation): Promise<Map<string, Tensor<'float32'>>> {
+  const { tree } = await attach(backbone, run.method, run.config, run);
+  return mergedWeights(tree, { read: backbone.read }, (name) => toFloat32(run.values[name]!));
+}
+
+/**
+ * The backbone as a run has adapted it, both towers.
+ * @param merge whether the adapter is added to the weights, where it can be: the same up to rounding, and faster
+ */
 export async function adaptedBackbone(
-  backbone: Backbone, method: BackboneMethod, config: Record<string, unknown>, values: Tensors,
-  words: Pick<AdaptedSource, 'classNames' | 'prompts'>,
+  backbone: Backbone, run: Adaptation, { merge = false } = {},
 ): Promise<Backbone> {
-  const { tree } = await attach(backbone, method, config, words);
-  const encoder: ImageTower & Tree = tree.freeze(values);
+  const { method, config, values } = run;
+  const { tree } = await attach(backbone, method, config, run);
+  const encoder: ImageTower & Tree = merge && unmergeable(tree).length === 0
+    ? (backbone.fresh!() as Tree).fix(await changedWeights(backbone, run)) : tree.freeze(values);
   const digest = createHash('sha256').update(backbone.digest).update(JSON.stringify([method.name, config]));
   for (const [name, { data }] of Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1))) {
     digest.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));

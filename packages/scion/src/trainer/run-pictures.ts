@@ -11,7 +11,7 @@ import { type ScionError, inputError, usageError } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
 import { readSafetensors } from '../formats/safetensors-node.js';
 import { getMethod, isBackboneMethod } from '../peft/index.js';
-import { adaptedBackbone } from './adapted.js';
+import { type Adaptation, adaptedBackbone } from './adapted.js';
 import { type Backbone, type ImageEncoder, openImageEncoder } from './encode.js';
 import { type SourceOptions, hashPictures, open, rowGroups } from './pictures.js';
 import { files as runFiles } from './run-folder.js';
@@ -129,15 +129,37 @@ export function checkDim(path: string, info: RunInfo, dim: number): void {
   );
 }
 
+type BackboneOptions = Pick<RunOptions, 'model' | 'revision' | 'openBackbone'>;
+
 /**
- * Opens the backbone of a run again: where it was in training, or where `options.model` says.
+ * Opens the backbone of a run again, as the run has adapted it.
+ * @param merge whether the adapter is added to the weights, where it can be
  * @throws ScionError where the model is not the one that the run was trained on
  */
 export async function openRunBackbone(
-  path: string,
-  info: RunInfo,
-  options: Pick<RunOptions, 'model' | 'revision' | 'openBackbone'>,
-  cache: string | undefined,
+  path: string, info: RunInfo, options: BackboneOptions, cache: string | undefined, merge = false,
+): Promise<Backbone> {
+  const backbone = await openPlainBackbone(path, info, options, cache);
+  const adaptation = await adaptationOf(path, info);
+  return adaptation ? adaptedBackbone(backbone, adaptation, { merge }) : backbone;
+}
+
+/** How a finished run has adapted its backbone; undefined where its method leaves it as it is. */
+export async function adaptationOf(path: string, info: RunInfo): Promise<Adaptation | undefined> {
+  const method = getMethod(info.method, join(path, runFiles.info));
+  if (!isBackboneMethod(method)) return undefined;
+  const { tensors } = await readSafetensors(join(path, runFiles.adapter));
+  const { class_names: classNames, pictures, result } = info;
+  const config = method.config.parse(result!.config);
+  return { method, config, values: Object.fromEntries(tensors), classNames, prompts: pictures!.prompts };
+}
+
+/**
+ * Opens the backbone of a run as it was before the run: where it was in training, or where `options.model` says.
+ * @throws ScionError where the model is not the one that the run was trained on
+ */
+export async function openPlainBackbone(
+  path: string, info: RunInfo, options: BackboneOptions, cache: string | undefined,
 ): Promise<Backbone> {
   const { pictures } = info;
   // a built-in model is found by its name wherever the package is installed, one of the hub in whatever cache has it
@@ -172,9 +194,5 @@ export async function openRunBackbone(
         `(${JSON.stringify(pictures.preprocessing)}); put the old file back, or train again`,
     );
   }
-  const method = getMethod(info.method, join(path, runFiles.info));
-  if (!isBackboneMethod(method)) return backbone;
-  const { tensors } = await readSafetensors(join(path, runFiles.adapter));
-  const words = { classNames: info.class_names, prompts: pictures.prompts };
-  return adaptedBackbone(backbone, method, method.config.parse(info.result!.config), Object.fromEntries(tensors), words);
+  return backbone;
 }

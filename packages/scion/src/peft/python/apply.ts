@@ -19,5 +19,5 @@ export async function peftWeights(
   const { config, tensors } = await readPeftAdapter(folder);
   await attachLora(model, config, context);
   const values = fitAdapter(model, tensors, folder);
-  return mergedWeights(model, context, (name) => values[name]!);
+  return mergedWeights(model, context, (name) => values.get(name)!);
 }
