@@ -9,7 +9,7 @@ import { Graph, type Value } from '../ir/graph.js';
 import * as f from '../nn/functional.js';
 import { opset } from '../onnx/encode.js';
 import type { FeatureModule } from '../peft/index.js';
-import { nodeRuntime } from '../runtime/node.js';
+import { withRuntime } from '../runtime/node.js';
 import type { Backbone, TextTower } from '../trainer/encode.js';
 import { type StoredRun, readRun, storedModule } from '../trainer/run.js';
 import { type RunOptions, checkDim, openRunBackbone } from '../trainer/run-pictures.js';
@@ -163,8 +163,7 @@ export async function exportRun(path: string, folder: string, options: ExportOpt
   const task: Task = tasks[name];
   task.check?.(source);
   const files: string[] = [];
-  const runtime = nodeRuntime();
-  try {
+  await withRuntime({}, async (runtime) => {
     await makeWholeFolder(folder, { what: 'the folder', occupied }, async (draft) => {
       const place = to === 'onnx' ? draft : join(draft, 'onnx');
       await mkdir(place, { recursive: true });
@@ -190,9 +189,7 @@ export async function exportRun(path: string, folder: string, options: ExportOpt
         files.push(file);
       }
     });
-  } finally {
-    await runtime.close();
-  }
+  });
   return { folder, task: name, files };
 }
 
