@@ -2,11 +2,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { defaultImageProcessor, readImageProcessor } from '../data/image-processor.js';
-import { readTokenizer } from '../data/tokenizer.js';
+import { type TextTokenizer, readTokenizer } from '../data/tokenizer.js';
 import { readCheckpoint } from '../hub/checkpoint.js';
 import { checkpointDigest } from '../hub/digest.js';
 import { resolveModel } from '../hub/resolve.js';
-import { isDual, loadBackbone } from '../models/index.js';
+import { type DualBackbone, isDual, loadBackbone } from '../models/index.js';
+import { vocabularySize } from '../models/vocabulary.js';
 import type { OpenBackbone } from '../trainer/encode.js';
 import { inputError } from '../util/errors.js';
 
@@ -48,6 +49,11 @@ export const openBackbone: OpenBackbone = async (model, { cache, ...options } = 
     digest: await checkpointDigest(checkpoint, folder, memory),
     encoder,
     processor,
-    ...(isDual(encoder) ? { text: { encoder, tokenizer: await readTokenizer(folder, encoder) } } : {}),
+    ...(isDual(encoder) ? { text: { encoder, tokenizer: await tokenizerOf(folder, encoder) } } : {}),
   };
 };
+
+const tokenizerOf = (folder: string, encoder: DualBackbone): Promise<TextTokenizer> =>
+  readTokenizer(folder, {
+    readsPadding: encoder.readsPadding, endToken: encoder.endToken, vocabularySize: vocabularySize(encoder),
+  });
