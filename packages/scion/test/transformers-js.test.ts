@@ -5,20 +5,21 @@ import { dirname, join } from 'node:path';
 import { env, pipeline } from '@huggingface/transformers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { exportRun, loadRun, train } from '../src/index.js';
+import { repository } from './command.js';
 import { makeData, model, picture } from './support/pictures.js';
 
 let folder: string;
 let data: string;
 /** As large as the models see them, so that neither side has to resize. */
-let files: Record<'clip' | 'picto', string[]>;
-const backbones = { clip: model, picto: 'picto' } as const;
+let files: Record<keyof typeof backbones, string[]>;
+const backbones = { clip: model, picto: 'picto', onnx: join(repository, 'fixtures/onnx/clip') } as const;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'scion-transformers-'));
   env.allowRemoteModels = false;
   env.localModelPath = `${folder}/`;
   data = await makeData(join(folder, 'data'), { train: 3 });
-  files = { clip: [], picto: [] };
+  files = { clip: [], picto: [], onnx: [] };
   for (const [name, size] of [['clip', 16], ['picto', 64]] as const) {
     for (const colour of [0, 1, 2]) {
       const file = join(folder, `${name}-${colour}.png`);
@@ -26,6 +27,7 @@ beforeAll(async () => {
       files[name].push(file);
     }
   }
+  files.onnx = files.clip;
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -56,6 +58,7 @@ Promise<P & { dispose(): Promise<void> }> => await pipeline(task, name) as never
 describe.each([
   ['graph-adapter', 'clip', ['fp32'], 1e-5], ['tip-adapter-f', 'picto', ['fp32'], 1e-4],
   ['taskres', 'picto', ['fp16'], 2e-2], ['linear-probe', 'picto', ['q8', 'fp32'], 0.1],
+  ['taskres', 'onnx', ['fp32'], 1e-5],
 ] as const)('a run of %s on %s, weights %s', (method, backbone, dtypes, tolerance) => {
   test('is an image-classification model', async () => {
     const name = `${method}-${backbone}`;
@@ -72,7 +75,7 @@ describe.each([
 });
 
 describe.each([
-  ['zero-shot', 'clip'], ['clip-adapter', 'clip'], ['zero-shot', 'picto'],
+  ['zero-shot', 'clip'], ['clip-adapter', 'clip'], ['zero-shot', 'picto'], ['zero-shot', 'onnx'],
 ] as const)('a run of %s on %s', (method, backbone) => {
   test('is a zero-shot-image-classification model, asked about its own classes or others', async () => {
     const name = `dual-${method}-${backbone}`;

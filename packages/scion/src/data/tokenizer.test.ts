@@ -23,6 +23,24 @@ const own = async (name: string): Promise<object> =>
 const ids = (tokenizer: TextTokenizer, text: string, length = 12): number[] =>
   Array.from(tokenizer.encode([text], length).data, Number);
 
+describe('a tokenizer of another model', () => {
+  const clip = fileURLToPath(new URL('../../../../fixtures/clip/pictures/model', import.meta.url));
+  test.each([
+    [{ vocabularySize: 100 }, /tokenizer\.json: makes token \d+ of "a cat", and the model has 100 tokens, 0 to 99; get the/],
+    [{ endToken: 7 }, /ends "a cat" with token 1, and the model reads a text at its end token 7; get the tokenizer\.json/],
+    [{ endToken: 'largest' }, /ends "a cat" with token 1, and the model reads a text at its largest token/],
+  ] as const)('is refused: %j', async (needs, message) => {
+    const tokenizer = await readTokenizer(clip, needs);
+    expect(() => tokenizer.encode(['a cat'], 12)).toThrow(message);
+    expect(() => tokenizer.encode(['a cat'], 12)).toThrow(expect.objectContaining({ kind: 'input' }) as Error);
+  });
+
+  test('is taken where all fits, long texts too', async () => {
+    const tokenizer = await readTokenizer(clip, { vocabularySize: 640, endToken: 1 });
+    expect(tokenizer.encode(['a cat '.repeat(50)], 6).data.at(-1)).toBe(1n);
+  });
+});
+
 describe('tokenizer_config.json', () => {
   test('says which token fills a text up, and on which side', async () => {
     const settings = await own('gemma');

@@ -12,6 +12,7 @@ export interface TextTokenizer {
   /**
    * Token ids [texts, length] with start and end tokens. Shorter texts are filled up with the pad token, or with their
    * last token where the files name none; longer ones are cut and keep their last token.
+   * @throws ScionError of kind `input` for tokens that the model does not know, or a text that does not end as it expects
    */
   encode(texts: readonly string[], length: number): Tensor<'int64'>;
 }
@@ -34,13 +35,22 @@ const schema = z.object({
 });
 type Settings = z.output<typeof schema>;
 
+/** What a text tower expects of its tokenizer. */
+export interface TokenNeeds {
+  /** Whether padding is read like any other token, so that the pad token must be known. */
+  readonly readsPadding?: boolean | undefined;
+  /** How many tokens the model knows. */
+  readonly vocabularySize?: number | undefined;
+  /** The token that every text ends with: its id, or the largest id of the text. */
+  readonly endToken?: number | 'largest' | undefined;
+}
+
 /**
  * Reads `tokenizer.json` and, where it is there, `tokenizer_config.json` of a folder.
- * @param model `readsPadding` where its pad token must be known
  * @throws ScionError of kind `input` for files that are missing, damaged or do not fit together
  */
 export async function readTokenizer(
-  folder: string, model: { readonly readsPadding?: boolean } = {},
+  folder: string, model: TokenNeeds = {},
 ): Promise<TextTokenizer> {
   const path = join(folder, 'tokenizer.json');
   if (!existsSync(path)) {
@@ -77,13 +87,29 @@ export async function readTokenizer(
     const what = typeof pad === 'string' ? `${JSON.stringify(pad)} is not in tokenizer.json` : 'missing, and the model reads it';
     throw inputError(`${settings}: pad_token`, `${what}; ${fix}`);
   }
+  const tokens = (text: string): readonly number[] => {
+    const { ids } = tokenizer.encode(prepare(text));
+    const misfit = misfitOf(ids, model);
+    if (misfit === undefined) return ids;
+    throw inputError(path, `${misfit.replace('%', JSON.stringify(text))}; get the tokenizer.json of the same model`);
+  };
   return {
     encode: (texts, length) =>
-      int64(
-        [texts.length, length],
-        texts.flatMap((text) => fitted(tokenizer.encode(prepare(text)).ids, length, padId, side === 'left')),
-      ),
+      int64([texts.length, length], texts.flatMap((text) => fitted(tokens(text), length, padId, side === 'left'))),
   };
+}
+
+/** Why the model cannot read these tokens; % stands for the text. */
+function misfitOf(ids: readonly number[], { vocabularySize, endToken }: TokenNeeds): string | undefined {
+  const last = ids.at(-1);
+  const most = Math.max(...ids);
+  if (vocabularySize !== undefined && most >= vocabularySize) {
+    return `makes token ${most} of %, and the model has ${vocabularySize} tokens, 0 to ${vocabularySize - 1}`;
+  }
+  const end = endToken === 'largest' ? most : endToken;
+  if (end === undefined || last === end) return undefined;
+  const expected = endToken === 'largest' ? 'its largest token, as the end token of CLIP is' : `its end token ${end}`;
+  return `ends % with ${last === undefined ? 'no token' : `token ${last}`}, and the model reads a text at ${expected}`;
 }
 
 /**

@@ -9,13 +9,13 @@ import { Graph, type Value } from '../ir/graph.js';
 import * as f from '../nn/functional.js';
 import { opset } from '../onnx/encode.js';
 import type { FeatureModule } from '../peft/index.js';
-import { nodeRuntime } from '../runtime/node.js';
+import { withRuntime } from '../runtime/node.js';
 import type { Backbone, TextTower } from '../trainer/encode.js';
 import { type StoredRun, readRun, storedModule } from '../trainer/run.js';
 import { type RunOptions, checkDim, openRunBackbone } from '../trainer/run-pictures.js';
-import { inputError, unknownName, usageError } from '../util/errors.js';
+import { ScionError, inputError, unknownName, usageError } from '../util/errors.js';
 import { type Build, inferenceModel } from './model.js';
-import type { OpenAxis } from './symbolic.js';
+import { FixedSize, type OpenAxis } from './symbolic.js';
 import { type WeightFormat, inlineLimit, weightFormats, writeModel } from './weights.js';
 
 export const exportTargets = ['onnx', 'transformers.js'] as const;
@@ -49,6 +49,8 @@ interface Source {
 }
 
 interface Task {
+  /** @throws ScionError where the method or the backbone cannot do it; checked before anything is written */
+  check?(source: Source): void;
   axes(source: Source): readonly OpenAxis[];
   build(source: Source): Build;
   /** The part of config.json that this task needs. @param javascript whether transformers.js will read it */
@@ -82,6 +84,10 @@ const tasks = {
     files: [],
   },
   'zero-shot-image-classification': {
+    check: (source) => {
+      openTo(source, source.module);
+      checkShorter(source);
+    },
     axes: (source) => {
       const { textLength: most } = words(source);
       return [
@@ -119,8 +125,22 @@ function words({ path, backbone: { name, text } }: Source): TextTower {
   const other = 'export it as image-classification';
   if (!text) throw inputError(path, `its backbone ${name} sees pictures alone and knows no words; ${other}`);
   if (!text.encoder.readsPadding) return text.encoder;
-  throw inputError(path, `the text tower of its backbone ${name} reads padding, so that texts need their full length, and `
-    + `transformers.js gives it that with SigLIP's own sigmoid scores only; ${other}`);
+  throw inputError(path, `the text tower of its backbone ${name} reads padding, so that texts need their full length, `
+    + `and transformers.js gives it that with SigLIP's own sigmoid scores only; ${other}`);
+}
+
+/** An ONNX graph may take texts of one length alone. */
+function checkShorter(source: Source): void {
+  const { textLength: most } = words(source);
+  if (!openLength(most)) return;
+  try {
+    words(source).textFeatures(new Graph().input('input_ids', 'int64', [2, most - 1]));
+  } catch (error) {
+    if (!(error instanceof ScionError)) throw error;
+    throw inputError(source.path, `the text tower of its backbone ${source.backbone.name} takes texts of ${most} `
+      + `tokens alone (${error.message}), and other programs hand over shorter ones; export the tower again with a `
+      + 'symbolic sequence axis and train on that, or export this run as image-classification', { cause: error });
+  }
 }
 
 /** How a method changes the image feature, where it can be asked about any words. */
@@ -141,17 +161,17 @@ export async function exportRun(path: string, folder: string, options: ExportOpt
   checkNames(to, name, dtypes);
   const source = await open(path, options);
   const task: Task = tasks[name];
+  task.check?.(source);
   const files: string[] = [];
-  const runtime = nodeRuntime();
-  try {
-    if (name === 'zero-shot-image-classification') openTo(source, source.module);
+  await withRuntime({}, async (runtime) => {
     await makeWholeFolder(folder, { what: 'the folder', occupied }, async (draft) => {
       const place = to === 'onnx' ? draft : join(draft, 'onnx');
       await mkdir(place, { recursive: true });
       const external: string[] = [];
       for (const dtype of dtypes) {
         const file = join(place, `model${weightFormats[dtype].suffix}.onnx`);
-        const model = await inferenceModel(task.build(source), task.axes(source), runtime, name);
+        const model = await withOpenAxes(source, () =>
+          inferenceModel(task.build(source), task.axes(source), runtime, name));
         const written = await writeModel(model, file, dtype, options.inlineLimit ?? inlineLimit);
         if (written.length > 1) external.push(basename(file));
         files.push(...written.map((at) => relative(draft, at).replaceAll('\\', '/')));
@@ -169,10 +189,19 @@ export async function exportRun(path: string, folder: string, options: ExportOpt
         files.push(file);
       }
     });
-  } finally {
-    await runtime.close();
-  }
+  });
   return { folder, task: name, files };
+}
+
+/** What stands in the way of open axes is the backbone's: methods have none of their own. */
+async function withOpenAxes<T>({ path, backbone: { name } }: Source, build: () => Promise<T>): Promise<T> {
+  try {
+    return await build();
+  } catch (error) {
+    if (!(error instanceof FixedSize)) throw error;
+    throw inputError(path, `its backbone ${name} cannot be exported with open axes: ${error.message}; export the `
+      + 'ONNX files of the backbone again with symbolic axes, or run it in Scion (scion serve)', { cause: error });
+  }
 }
 
 function checkNames(to: string, task: string, dtypes: readonly string[]): void {

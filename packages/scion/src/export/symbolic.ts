@@ -9,8 +9,19 @@ import {
   type TensorProto, TensorProtoSchema, TensorProto_DataLocation as Location, type ValueInfoProto,
 } from '../onnx/generated/onnx_pb.js';
 import { onnxTypes } from '../onnx/dtypes.js';
-import { assert } from '../util/errors.js';
-import { arrayOver, bytesOf, int64 } from '../util/tensor.js';
+import { type Tensor, bytesOf, fromFloat64, int64, toFloat64 } from '../util/tensor.js';
+import { type Listed, listed, patternOf } from './pattern.js';
+
+/** Why a program cannot have open axes. */
+export class FixedSize extends Error {}
+
+function refuse(message: string): never {
+  throw new FixedSize(message);
+}
+
+function must(condition: unknown, message: string): asserts condition {
+  if (!condition) refuse(message);
+}
 
 /** An axis whose length is left open: its name in the model, the input that has it, and the lengths it is built at. */
 export interface OpenAxis {
@@ -40,15 +51,15 @@ export function withOpenAxes(models: readonly [ModelProto, ModelProto, ModelProt
   const sizeOf = sizes(axes);
   const tensors = graphs.map((g) => new Map(g.initializer.map((t) => [t.name, t])));
   const shapes = new ShapeNodes();
-  assert(graphs.every((g) => g.node.length === graph.node.length), 'the program is another one at another size');
+  must(graphs.every((g) => g.node.length === graph.node.length), 'the program is another one at another size');
 
   graph.node.forEach((node, n) => {
     const nodes = graphs.map((g) => g.node[n]!);
-    assert(nodes.every((other) => sameOp(node, other)), `${node.name} is another op at another size`);
+    must(nodes.every((other) => sameOp(node, other)), `${node.name} is another op at another size`);
     node.input.forEach((name, i) => {
       const found = nodes.map((other, m) => tensors[m]!.get(other.input[i]!));
       if (!found[0]) {
-        assert(nodes.every((other) => other.input[i] === name), `${node.name} reads another value at another size`);
+        must(nodes.every((other) => other.input[i] === name), `${node.name} reads another value at another size`);
         return;
       }
       const same = found.every((t) => t && sameTensor(t, found[0]!));
@@ -87,7 +98,7 @@ function sizes(axes: readonly OpenAxis[]): SizeOf {
       const fits = Number.isInteger(factor) && lengths.every((n, m) => n === factor * unit[m]!);
       if (fits) return { factor, axes: product };
     }
-    assert(false, `the lengths ${lengths.join(', ')} are no multiple of ${axes.map((a) => a.name).join(', ')}`);
+    refuse(`the lengths ${lengths.join(', ')} are no multiple of ${axes.map((a) => a.name).join(', ')}`);
   };
 }
 
@@ -102,38 +113,56 @@ function nameAxes(values: readonly ValueInfoProto[], sizeOf: SizeOf): void {
   });
 }
 
-const integers = (t: TensorProto): number[] => Array.from(arrayOver('int64', t.rawData), Number);
-const floats = (t: TensorProto): Float32Array => arrayOver('float32', t.rawData);
-
 /** The nodes that compute lengths from the shapes of the inputs; each is made once. */
 class ShapeNodes {
   readonly nodes: NodeProto[] = [];
   readonly constants: TensorProto[] = [];
   private readonly made = new Set<string>();
 
-  /** The value that stands where a node read constants that differ: a list of lengths, a row of places, or a mask. */
+  /** The value that stands where a node read constants that differ: a list of lengths, or what follows a pattern. */
   replace(node: NodeProto, input: number, found: readonly TensorProto[], sizeOf: SizeOf): string {
-    const [t] = found as [TensorProto];
     const where = `input ${input} of ${node.name}`;
-    const inside = found.every((f) => f.dataLocation !== Location.EXTERNAL && f.dataType === t.dataType);
-    assert(inside && found.every((f) => f.dims.length === t.dims.length), `${where} is another one at another size`);
-    if (t.dataType === onnxTypes.int64 && t.dims.length <= 1) {
-      const lists = found.map(integers);
-      if (lists.every((list) => list.length === lists[0]!.length)) {
-        const list = lists[0]!.map((_, i) => sizeOf(lists.map((l) => l[i]!)));
-        return t.dims.length === 0 ? this.scalar(list[0]!) : this.list(list, node.opType === 'Reshape' && input === 1);
-      }
-      if (lists.every((list) => list.every((x, i) => x === i))) return this.range(sizeOf(lists.map((l) => l.length)));
+    const alike = ({ dataType, dims }: TensorProto): boolean =>
+      dataType === found[0]!.dataType && dims.length === found[0]!.dims.length;
+    const inside = found.every((f) => f.dataLocation !== Location.EXTERNAL && alike(f));
+    must(inside, `${where} is another one at another size`);
+    const all = found.map(listed);
+    const [t] = all as [Listed];
+    const sameLength = all.every(({ values }) => values.length === t.values.length);
+    if (t.dtype === 'int64' && t.shape.length <= 1 && sameLength) {
+      const list = Array.from(t.values, (_, i) => sizeOf(all.map(({ values }) => values[i]!)));
+      return t.shape.length === 0 ? this.scalar(list[0]!) : this.list(list, node.opType === 'Reshape' && input === 1);
     }
-    if (t.dataType === onnxTypes.float32 && t.dims.length === 2) {
-      const hidden = floats(t)[1]!;
-      const causal = found.every((f) => f.dims[0] === f.dims[1] && floats(f).every((x, i) => {
-        const n = Number(f.dims[0]);
-        return x === (i % n > Math.floor(i / n) ? hidden : 0);
-      }));
-      if (causal) return this.mask(sizeOf(found.map((f) => Number(f.dims[0]))), hidden);
+    return this.patterned(all, sizeOf) ?? refuse(`${where} depends on the size in a way that no shape gives`);
+  }
+
+  /** A constant that is the same along some axes and follows one rule along the others; undefined where it is not. */
+  private patterned(all: readonly Listed[], sizeOf: SizeOf): string | undefined {
+    const pattern = patternOf(all);
+    if (!pattern) return undefined;
+    const { dtype, shape: { length: rank } } = all[0]!;
+    const lengths = Array.from({ length: rank }, (_, axis) => sizeOf(all.map(({ shape }) => shape[axis]!)));
+    const whole = `shape(${lengths.map(label).join()})`;
+    const along = (axis: number): string => this.node('Reshape', [this.range(lengths[axis]!),
+      this.constant(lengths.map((_, i) => (i === axis ? -1 : 1)))], `${label(lengths[axis]!)}/range/${axis} of ${rank}`);
+    const spread = (value: string): string =>
+      this.node('Expand', [value, this.list(lengths, false)], `${value}/${whole}`);
+    if (pattern.kind === 'same') return spread(this.tensor(pattern.values));
+    if (pattern.kind === 'range') {
+      const row = along(pattern.axis);
+      return spread(dtype === 'int64' ? row
+        : this.node('Cast', [row], `${row}/${dtype}`, { to: onnxTypes[dtype] }));
     }
-    assert(false, `${where} depends on the size in a way that no shape gives`);
+    const { axes: [row, column], from, before, after } = pattern;
+    const ends = [along(column), along(row)];
+    const apart = this.node('Sub', ends, ends.join(' - '));
+    const compared = (op: 'Less' | 'GreaterOrEqual'): string =>
+      this.node(op, [apart, this.constant([from], true)], `${apart}/${op} ${from}`);
+    // ONNX Runtime has no Where of bool
+    if (dtype === 'bool') return spread(compared(after ? 'GreaterOrEqual' : 'Less'));
+    const [low, high] = [before, after].map((x) => this.tensor(fromFloat64(dtype, [], Float64Array.of(x))));
+    const past = compared('GreaterOrEqual');
+    return spread(this.node('Where', [past, high!, low!], `${past}/${dtype}/${after},${before}`));
   }
 
   /** int64 [n] */
@@ -167,27 +196,15 @@ class ShapeNodes {
     return this.node('Range', [zero, this.scalar(size), one], `${label(size)}/range`);
   }
 
-  /** float32 [n, n]: `hidden` above the diagonal, else 0 */
-  private mask(size: Size, hidden: number): string {
-    const name = `${label(size)}/mask`;
-    const filled = `${name}/filled`;
-    this.add('ConstantOfShape', [this.list([size, size], false)], filled, [
-      create(AttributeProtoSchema, {
-        name: 'value', type: Kind.TENSOR,
-        t: create(TensorProtoSchema, {
-          dims: [1n], dataType: onnxTypes.float32, rawData: new Uint8Array(Float32Array.of(hidden).buffer),
-        }),
-      }),
-    ]);
-    return this.node('Trilu', [filled, this.constant([1], true)], name, { upper: 1 });
+  private constant(list: readonly number[], scalar = false): string {
+    return this.tensor(int64(scalar ? [] : [list.length], list));
   }
 
-  private constant(list: readonly number[], scalar = false): string {
-    const name = `int64${scalar ? ' scalar' : ''}/${list.join()}`;
+  private tensor(value: Tensor): string {
+    const name = `${value.dtype}[${value.shape.join()}]/${toFloat64(value).join()}`;
     if (!this.made.has(name)) {
-      const data = int64(scalar ? [] : [list.length], list);
       this.constants.push(create(TensorProtoSchema, {
-        name, dataType: onnxTypes.int64, dims: data.shape.map(BigInt), rawData: bytesOf(data),
+        name, dataType: onnxTypes[value.dtype], dims: value.shape.map(BigInt), rawData: bytesOf(value),
       }));
     }
     this.made.add(name);

@@ -31,6 +31,8 @@ export interface DualBackbone extends ImageBackbone {
   readonly textLength: number;
   /** Whether padding is read like any other token, so that it has to be the pad token of training. */
   readonly readsPadding?: boolean;
+  /** The token that a text must end with, where it is read there: its id, or whichever id of a text is the largest. */
+  readonly endToken?: number | 'largest' | undefined;
   /** ids int64 [B, textLength] → [B, d]; normalised or not, as its model says */
   textFeatures(ids: Value): Value;
   /** What cosines are multiplied with, a scalar. */

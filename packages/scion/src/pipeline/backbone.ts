@@ -2,11 +2,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { defaultImageProcessor, readImageProcessor } from '../data/image-processor.js';
-import { readTokenizer } from '../data/tokenizer.js';
+import { type TextTokenizer, readTokenizer } from '../data/tokenizer.js';
 import { readCheckpoint } from '../hub/checkpoint.js';
 import { checkpointDigest } from '../hub/digest.js';
 import { resolveModel } from '../hub/resolve.js';
-import { isDual, loadBackbone } from '../models/index.js';
+import { type DualBackbone, isDual, loadBackbone } from '../models/index.js';
+import { vocabularySize } from '../models/vocabulary.js';
 import { readParameter } from '../nn/parameter-values.js';
 import { Module } from '../nn/module.js';
 import type { OpenBackbone } from '../trainer/encode.js';
@@ -52,6 +53,11 @@ export const openBackbone: OpenBackbone = async (model, { cache, ...options } = 
     ...(encoder instanceof Module ? { fresh: () => loadBackbone(checkpoint) as typeof encoder } : {}),
     read: readParameter,
     processor,
-    ...(isDual(encoder) ? { text: { encoder, tokenizer: await readTokenizer(folder, encoder) } } : {}),
+    ...(isDual(encoder) ? { text: { encoder, tokenizer: await tokenizerOf(folder, encoder) } } : {}),
   };
 };
+
+const tokenizerOf = (folder: string, encoder: DualBackbone): Promise<TextTokenizer> =>
+  readTokenizer(folder, {
+    readsPadding: encoder.readsPadding, endToken: encoder.endToken, vocabularySize: vocabularySize(encoder),
+  });

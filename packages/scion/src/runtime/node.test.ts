@@ -300,4 +300,14 @@ describe('a program that never closes its runtime', () => {
     const { stdout } = await promisify(execFile)(process.execPath, [join(folder, 'main.js')], { timeout: 20_000 });
     expect(stdout).toBe('true\n2,3\n');
   });
+
+  test('ends by itself where it never asked for anything', async () => {
+    await writeFile(join(folder, 'idle.js'), `
+      import { nodeRuntime } from './runtime/node.js';
+      nodeRuntime();
+      console.log('done');
+    `);
+    const { stdout } = await promisify(execFile)(process.execPath, [join(folder, 'idle.js')], { timeout: 20_000 });
+    expect(stdout).toBe('done\n');
+  });
 });

@@ -23,7 +23,6 @@ export interface NodeRuntimeOptions {
 /** Starts the thread; it ends with `close()`, and does not keep the process alive while nothing runs. */
 export function nodeRuntime({ keep = 0, device = 'cpu' }: NodeRuntimeOptions = {}): Runtime {
   const worker = new Worker(new URL('./worker.js', import.meta.url), { execArgv: [], workerData: { keep, device } });
-  worker.unref();
   const pending = new Map<number, Pending>();
   let calls = 0;
   let count = 0;
@@ -51,6 +50,8 @@ export function nodeRuntime({ keep = 0, device = 'cpu' }: NodeRuntimeOptions = {
       resolve();
     });
   });
+
+  worker.unref(); // after the listeners, each of which keeps the process alive again
 
   const request = <T>(kind: string, message: object): Promise<T> => new Promise((resolve, reject) => {
     if (failure) return reject(failure);
@@ -95,6 +96,16 @@ export function nodeRuntime({ keep = 0, device = 'cpu' }: NodeRuntimeOptions = {
       await ended;
     },
   };
+}
+
+/** Runs `work` with a runtime of its own, which is closed whatever comes of it. */
+export async function withRuntime<T>(options: NodeRuntimeOptions, work: (runtime: Runtime) => Promise<T>): Promise<T> {
+  const runtime = nodeRuntime(options);
+  try {
+    return await work(runtime);
+  } finally {
+    await runtime.close();
+  }
 }
 
 /** Structured cloning copies the whole buffer behind a view, so a view of a larger one is cut out first. */

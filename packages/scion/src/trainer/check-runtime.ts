@@ -3,7 +3,7 @@ import { Graph } from '../ir/graph.js';
 import { encodeModel } from '../onnx/encode.js';
 import * as f from '../nn/functional.js';
 import * as probing from '../runtime/devices.js';
-import { nodeRuntime } from '../runtime/node.js';
+import { withRuntime } from '../runtime/node.js';
 import type { Device } from '../runtime/session.js';
 import { zeros } from '../util/tensor.js';
 
@@ -30,8 +30,7 @@ export async function checkRuntime(): Promise<{ gflops: number; seconds: number 
   const [a, b] = ['a', 'b'].map((name) => graph.input(name, 'float32', [n, n]));
   graph.output('c', f.reduceSum(f.matmul(a!, b!)));
   const started = performance.now();
-  const runtime = nodeRuntime();
-  try {
+  return withRuntime({}, async (runtime) => {
     const session = await runtime.load(encodeModel(graph));
     const seconds = (performance.now() - started) / 1000;
     await session.hold({ a: zeros('float32', [n, n]), b: zeros('float32', [n, n]) });
@@ -42,7 +41,5 @@ export async function checkRuntime(): Promise<{ gflops: number; seconds: number 
       best = Math.min(best, (performance.now() - before) / 1000);
     }
     return { gflops: (2 * n ** 3) / best / 1e9, seconds };
-  } finally {
-    await runtime.close();
-  }
+  });
 }

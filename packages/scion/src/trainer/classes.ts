@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { cacheFolder } from '../data/cache-folder.js';
 import { listPictures } from '../data/picture-list.js';
 import { type FeatureMethod, type FeatureModule, getMethod } from '../peft/index.js';
-import { nodeRuntime } from '../runtime/node.js';
+import { withRuntime } from '../runtime/node.js';
 import type { Tensors } from '../runtime/session.js';
 import { inputError, unknownName, usageError } from '../util/errors.js';
 import { Random } from '../util/random.js';
@@ -154,22 +154,19 @@ async function encode(
   const cache = options.cache === false || info.recipe['cache'] === false ? undefined : cacheFolder();
   const backbone = await openRunBackbone(path, info, options, cache);
   const hashes = await hashPictures([...new Set(paths)], (_, error) => { throw error; });
-  const runtime = nodeRuntime();
-  const shared: EncodeOptions = {
-    runtime, backbone, cache, signal: options.signal, onProgress: options.onEncode, onWarning: options.onWarning,
-    threads: info.recipe['threads'] as number | undefined,
-  };
-  const encoder = openImageEncoder(shared);
-  try {
+  return withRuntime({}, async (runtime) => {
+    const shared: EncodeOptions = {
+      runtime, backbone, cache, signal: options.signal, onProgress: options.onEncode, onWarning: options.onWarning,
+      threads: info.recipe['threads'] as number | undefined,
+    };
+    const encoder = openImageEncoder(shared);
     checkDim(path, info, encoder.dim);
     const list = paths.map((file) => ({ path: file, sha256: hashes.get(file)!, view: 0 }));
     const { features } = await encoder.encode(list);
+    await encoder.release();
     const { text } = await encodeTexts(shared, [texts]);
     return { features, text };
-  } finally {
-    await encoder.release();
-    await runtime.close();
-  }
+  });
 }
 
 interface Change {

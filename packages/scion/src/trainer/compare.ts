@@ -1,6 +1,6 @@
 /** Methods against each other on one or several data sets, under the same rows, seeds and shots. */
 import { type Method, getMethod, needText } from '../peft/index.js';
-import { nodeRuntime } from '../runtime/node.js';
+import { withRuntime } from '../runtime/node.js';
 import type { Runtime } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
 import { checkDevice } from './check-runtime.js';
@@ -200,8 +200,7 @@ async function trainAll(
   const threads = comparison.threads ?? Math.max(1, Math.floor(available / Math.max(1, sideBySide)));
   const queue = plans[Symbol.iterator]();
   let broken = false;
-  const work = async (): Promise<void> => {
-    const runtime = nodeRuntime({ keep: 16, device: comparison.device });
+  const work = async (runtime: Runtime): Promise<void> => {
     try {
       let rows: { of: string; prepared: Prepared } | undefined;
       for (const plan of queue) {
@@ -223,11 +222,10 @@ async function trainAll(
     } catch (error) {
       broken = true;
       throw error;
-    } finally {
-      await runtime.close();
     }
   };
-  const ended = await Promise.allSettled(Array.from({ length: sideBySide }, work));
+  const ended = await Promise.allSettled(Array.from({ length: sideBySide }, () =>
+    withRuntime({ keep: 16, device: comparison.device }, work)));
   for (const end of ended) if (end.status === 'rejected') throw end.reason;
   return failures;
 }

@@ -7,7 +7,7 @@ import { Graph, type Value } from '../ir/graph.js';
 import { encodeModel } from '../onnx/encode.js';
 import * as f from '../nn/functional.js';
 import { parityChecks } from '../peft/index.js';
-import { nodeRuntime } from '../runtime/node.js';
+import { withRuntime } from '../runtime/node.js';
 import { inputError } from '../util/errors.js';
 import { type Tensor, toFloat64 } from '../util/tensor.js';
 
@@ -73,8 +73,7 @@ async function checkFile(path: string): Promise<FileParity> {
     wanted.map((name) => inputs.get(name)!),
   ).forEach((g, i) => graph.output(`grad_${wanted[i]}`, g));
 
-  const runtime = nodeRuntime();
-  try {
+  return withRuntime({}, async (runtime) => {
     const session = await runtime.load(encodeModel(graph));
     const actual = await session.run(Object.fromEntries([...inputs.keys()].map((name) => [name, tensors.get(name)!])));
     const compared = [...tensors.keys()].filter((name) => !inputs.has(name));
@@ -83,9 +82,7 @@ async function checkFile(path: string): Promise<FileParity> {
       method: check.prefix,
       tensors: compared.map((name) => compareTensor(name, actual[name], tensors.get(name)!)),
     };
-  } finally {
-    await runtime.close();
-  }
+  });
 }
 
 function compareTensor(name: string, actual: Tensor | undefined, expected: Tensor): TensorParity {

@@ -19,7 +19,7 @@ import { isBuiltInData, pictureSet } from '../data/suites.js';
 import { makePrompts, readDescriptions, templateSets } from '../data/prompts.js';
 import { sha256 } from '../formats/files.js';
 import { builtInModels, defaultModel } from '../hub/resolve.js';
-import { nodeRuntime } from '../runtime/node.js';
+import { withRuntime } from '../runtime/node.js';
 import type { Device } from '../runtime/session.js';
 import { getMethod, methodNames } from '../peft/index.js';
 import { type Issue, ScionError, assert, inputError } from '../util/errors.js';
@@ -136,21 +136,20 @@ async function encode(
     leftOut.add(path);
   };
   const hashes = await hashed(dataset, bad);
-  const runtime = nodeRuntime({ device: recipe.device });
-  const shared: EncodeOptions = {
-    runtime,
-    backbone,
-    cache,
-    threads: recipe.threads,
-    device: recipe.device,
-    signal,
-    onWarning,
-    onProgress: options.onEncode,
-    ...(options.batchSize === undefined ? {} : { batchSize: options.batchSize }),
-  };
-  const encoder = openImageEncoder(shared, view);
-  const splits: Partial<Record<(typeof splitNames)[number], Split>> = {};
-  try {
+  return withRuntime({ device: recipe.device }, async (runtime) => {
+    const shared: EncodeOptions = {
+      runtime,
+      backbone,
+      cache,
+      threads: recipe.threads,
+      device: recipe.device,
+      signal,
+      onWarning,
+      onProgress: options.onEncode,
+      ...(options.batchSize === undefined ? {} : { batchSize: options.batchSize }),
+    };
+    const encoder = openImageEncoder(shared, view);
+    const splits: Partial<Record<(typeof splitNames)[number], Split>> = {};
     const words = backbone.text ? await encodeTexts(shared, prompts) : { logitScale: defaultLogitScale };
     for (const name of splitNames) {
       const images = dataset.splits[name];
@@ -180,50 +179,47 @@ async function encode(
     const device = recipe.device === 'cpu' ? undefined : recipe.device;
     const all = { ...decisive, model: backbone.digest, left_out: undefined, classes: dataset.classNames, rows, device };
     return { content, digest: createHash('sha256').update(JSON.stringify(all)).digest('hex'), pictures, backbone };
-  } finally {
-    await encoder.release();
-    await runtime.close();
-  }
 
-  /** Plain views first, in the order of the data, then the others: picture by picture. */
-  async function encodeSplit(
-    images: readonly LabelledImage[], count: number, what: string, groups: ImageDataset['groups'],
-  ): Promise<Split> {
-    const picture = (i: number, v: number): Picture => ({
-      path: images[i]!.path,
-      sha256: hashes.get(images[i]!.path)!,
-      view: v,
-    });
-    const there = images.flatMap(({ path }, i) => (hashes.has(path) ? [i] : []));
-    const plain = await encoder.encode(
-      there.map((i) => picture(i, 0)),
-      {
-        what: `${what} pictures`,
-        skipBad: skip ? (position, error) => bad(images[there[position]!]!.path, error) : undefined,
-      },
-    );
-    const positions = plain.positions.map((row) => there[row]!);
-    const labels = positions.map((i) => images[i]!.label);
-    const shown = positions.map((i) => picture(i, 0));
-    if (count === 1) {
-      const own = rowGroups(groups, positions);
-      return { features: plain.features, labels: Int32Array.from(labels), images: shown, ...(own && { groups: own }) };
+    /** Plain views first, in the order of the data, then the others: picture by picture. */
+    async function encodeSplit(
+      images: readonly LabelledImage[], count: number, what: string, groups: ImageDataset['groups'],
+    ): Promise<Split> {
+      const picture = (i: number, v: number): Picture => ({
+        path: images[i]!.path,
+        sha256: hashes.get(images[i]!.path)!,
+        view: v,
+      });
+      const there = images.flatMap(({ path }, i) => (hashes.has(path) ? [i] : []));
+      const plain = await encoder.encode(
+        there.map((i) => picture(i, 0)),
+        {
+          what: `${what} pictures`,
+          skipBad: skip ? (position, error) => bad(images[there[position]!]!.path, error) : undefined,
+        },
+      );
+      const positions = plain.positions.map((row) => there[row]!);
+      const labels = positions.map((i) => images[i]!.label);
+      const shown = positions.map((i) => picture(i, 0));
+      if (count === 1) {
+        const own = rowGroups(groups, positions);
+        return { features: plain.features, labels: Int32Array.from(labels), images: shown, ...(own && { groups: own }) };
+      }
+      const further = positions.flatMap((i) => Array.from({ length: count - 1 }, (_, v) => picture(i, v + 1)));
+      const {
+        features: { data: more },
+      } = await encoder.encode(further, { what: `${what} views` });
+      const rows = new Float32Array(plain.features.data.length + more.length);
+      rows.set(plain.features.data);
+      rows.set(more, plain.features.data.length);
+      const pictures = [...labels.keys(), ...further.map((_, i) => Math.floor(i / (count - 1)))];
+      return {
+        features: float32([pictures.length, encoder.dim], rows),
+        labels: Int32Array.from(pictures, (p) => labels[p]!),
+        pictures: Int32Array.from(pictures),
+        images: [...shown, ...further],
+      };
     }
-    const further = positions.flatMap((i) => Array.from({ length: count - 1 }, (_, v) => picture(i, v + 1)));
-    const {
-      features: { data: more },
-    } = await encoder.encode(further, { what: `${what} views` });
-    const rows = new Float32Array(plain.features.data.length + more.length);
-    rows.set(plain.features.data);
-    rows.set(more, plain.features.data.length);
-    const pictures = [...labels.keys(), ...further.map((_, i) => Math.floor(i / (count - 1)))];
-    return {
-      features: float32([pictures.length, encoder.dim], rows),
-      labels: Int32Array.from(pictures, (p) => labels[p]!),
-      pictures: Int32Array.from(pictures),
-      images: [...shown, ...further],
-    };
-  }
+  });
 }
 
 /** Groups of the pictures that were read; a group of which none was is left out. */

@@ -45,16 +45,18 @@ interface Shared {
 
 /** @throws ScionError with everything that is wrong with any of the runs */
 export async function openRuns(paths: Readonly<Record<string, string>>, options: RunSetOptions = {}): Promise<RunSet> {
+  const runtimes: Runtime[] = [];
   const shared = new Map<string, Shared>();
   const opened = new Map<string, { run: Run; shared: Shared }>();
   const close = async (): Promise<void> => {
-    for (const { runtime } of shared.values()) await runtime.close();
+    await Promise.all(runtimes.map((runtime) => runtime.close()));
   };
   const share = (backbone: Backbone): Shared => {
     const key = `${backbone.digest} ${JSON.stringify(backbone.processor.settings)}`;
     let found = shared.get(key);
     if (!found) {
       const runtime = nodeRuntime();
+      runtimes.push(runtime); // before anything can fail
       const encoder = openImageEncoder({ runtime, backbone, batchSize: 1, threads: options.threads });
       found = { backbone, runtime, encoder };
       shared.set(key, found);

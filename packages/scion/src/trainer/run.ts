@@ -249,8 +249,7 @@ export function runFromParts(
     },
     async close() {
       closed = true;
-      await pictures.release();
-      await runtime?.close();
+      await pictures.release().finally(() => runtime?.close());
     },
   };
   return run;

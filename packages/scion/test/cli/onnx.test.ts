@@ -84,6 +84,28 @@ describe('what cannot be taken is refused with the file and the fix', () => {
   });
 });
 
+describe('a tokenizer that does not fit the model is named, with the number and the size', () => {
+  interface Pipeline { model: { vocab: Record<string, number> }; post_processor: { sep: [string, number] } }
+  test.each([['checkpoint', model], ['onnx', clip]])('%s', async (kind, from) => {
+    const copy = join(folder, `tokenizer-${kind}`);
+    await cp(from, copy, { recursive: true });
+    const file = join(copy, 'tokenizer.json');
+    const original = await readFile(file, 'utf8');
+    const changed = async (change: (pipeline: Pipeline) => void, message: RegExp): Promise<void> => {
+      const pipeline = JSON.parse(original) as Pipeline;
+      change(pipeline);
+      await writeFile(file, JSON.stringify(pipeline));
+      await refused(folder, 1, ['features', '--no-cache', '--data', pictures, '--model', copy,
+        '--out', join(folder, 'none.safetensors')], [message]);
+    };
+    await changed(({ model: { vocab } }) => {
+      for (const [token, id] of Object.entries(vocab)) if (id > 1) vocab[token] = id + 700;
+    }, /tokenizer\.json: makes token \d+ of ".*", and the model has 640 tokens, 0 to 639; get the tokenizer\.json/);
+    await changed(({ post_processor }) => { post_processor.sep = ['x', 89]; },
+      /tokenizer\.json: ends ".*" with token \d+, and the model reads a text at its end token 1; get the tokenizer\.json/);
+  });
+});
+
 test('a program reads a graph and its linear layers', async () => {
   const { inputs, outputs, linears } = await readOnnxModel(join(fixtures, 'clip-dynamo/vision_model.onnx'));
   expect([[...inputs.keys()], [...outputs.keys()]]).toEqual([['pixel_values'], ['image_embeds', 'last_hidden_state']]);

@@ -53,6 +53,10 @@ export class Clip extends Module {
     return this.config.text_config.max_position_embeddings;
   }
 
+  get endToken(): number | 'largest' {
+    return this.text.endToken;
+  }
+
   /** images [B, 3, size, size] → [B, projection_dim], not normalised */
   imageFeatures(images: Value): Value {
     const { graph } = images;

@@ -18,6 +18,12 @@ export class ClipText extends Module {
       new LayerNorm(below(weights, 'final_layer_norm'), config.hidden_size, config.layer_norm_eps));
   }
 
+  /** 2 is what transformers wrote before version 4.31; its models take the largest id, which is the end's. */
+  get endToken(): number | 'largest' {
+    const { eos_token_id: eos } = this.config;
+    return eos === 2 ? 'largest' : eos;
+  }
+
   /** Token ids int64 [B, T], T at most max_position_embeddings. What comes after the end of a text changes nothing. */
   forward(ids: Value): TowerOutput {
     return this.encode(this.embed(ids), this.ends(ids));
@@ -30,9 +36,8 @@ export class ClipText extends Module {
 
   /** ids [B, T] → int64 [B], the place of the token that ends each text */
   ends(ids: Value): Value {
-    const { eos_token_id: eos } = this.config;
-    // 2 is what transformers wrote before version 4.31; its models take the largest id, which is the end's
-    return f.argMax(f.cast(eos === 2 ? ids : f.equal(ids, eos), 'float32'), 1);
+    const end = this.endToken;
+    return f.argMax(f.cast(end === 'largest' ? ids : f.equal(ids, end), 'float32'), 1);
   }
 
   /** Embedded tokens [T, B, width], and int64 [B], the place at which each text is read. */

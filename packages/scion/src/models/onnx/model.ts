@@ -18,7 +18,7 @@ export interface Config {
   image_size?: unknown;
   vision_config?: { image_size?: unknown };
   max_position_embeddings?: unknown;
-  text_config?: { max_position_embeddings?: unknown };
+  text_config?: { max_position_embeddings?: unknown; eos_token_id?: unknown };
 }
 
 /** Sizes that the configurations of these models leave out, and whose text features do not see padding. */
@@ -106,6 +106,8 @@ export class OnnxImage {
 export class OnnxEncoder extends OnnxImage {
   readonly textLength: number;
   readonly readsPadding: boolean;
+  /** Of CLIP, as far as config.json says it. */
+  readonly endToken: number | 'largest' | undefined;
   private readonly textOutput: string;
 
   /** @throws ScionError of kind `input` as for an image tower, and the same of the text tower */
@@ -113,6 +115,8 @@ export class OnnxEncoder extends OnnxImage {
     super(path, config, towers.image);
     const { text } = towers;
     this.readsPadding = this.usual?.readsPadding ?? false;
+    const eos = config.model_type === 'clip' ? config.text_config?.eos_token_id : undefined;
+    this.endToken = eos === 2 ? 'largest' : typeof eos === 'number' ? eos : undefined;
     this.textOutput = this.output(text, ['text_embeds', 'pooler_output'], 'texts');
     if (text.inputs.has('attention_mask') && !this.usual) {
       const types = Object.keys(known).join(' or ');

@@ -36,6 +36,10 @@ export class PictoClip extends Module {
     return this.config.text_config.max_position_embeddings;
   }
 
+  get endToken(): number {
+    return this.config.text_config.eos_token_id;
+  }
+
   /** images [B, 3, size, size] → [B, projection_dim] of norm 1 */
   imageFeatures(images: Value): Value {
     return f.l2Normalize(this.run('visual_projection', this.run('vision_model', images)));
