@@ -22,6 +22,7 @@ export const pictureFlags: Flag[] = [
   { flag: '--data <path>', path: 'data' },
   { flag: '--model <name|path|org/name>', path: 'model' },
   { flag: '--revision <name>', path: 'revision' },
+  { flag: '--model-dtype <name>', path: 'model_dtype' },
   {
     flag: '--template <text>',
     path: 'templates',

@@ -4,7 +4,7 @@
  */
 import { create, toBinary } from '@bufbuild/protobuf';
 import { readRange, writeAtomically } from '../formats/files.js';
-import { dtypeOf, onnxTypes } from '../onnx/dtypes.js';
+import { dtypeOf, fileSuffixes, onnxTypes } from '../onnx/dtypes.js';
 import {
   AttributeProtoSchema, AttributeProto_AttributeType as Kind, type GraphProto, type ModelProto, ModelProtoSchema,
   type NodeProto, NodeProtoSchema, StringStringEntryProtoSchema, type TensorProto, TensorProtoSchema,
@@ -14,10 +14,10 @@ import { type DType, arrayOver, byteSize, bytesOf, float32, narrowFloat16, toFlo
 
 /** Formats of weights by the names of transformers.js, with the ending of its file names. Products stay in float32. */
 export const weightFormats = {
-  fp32: { dtype: 'float32', suffix: '' },
-  fp16: { dtype: 'float16', suffix: '_fp16' },
-  int8: { dtype: 'int8', suffix: '_int8' },
-  q8: { dtype: 'int8', suffix: '_quantized' },
+  fp32: { dtype: 'float32', suffix: fileSuffixes.fp32 },
+  fp16: { dtype: 'float16', suffix: fileSuffixes.fp16 },
+  int8: { dtype: 'int8', suffix: fileSuffixes.int8 },
+  q8: { dtype: 'int8', suffix: fileSuffixes.q8 },
 } as const satisfies Record<string, { dtype: DType; suffix: string }>;
 export type WeightFormat = keyof typeof weightFormats;
 

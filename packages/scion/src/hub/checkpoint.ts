@@ -8,7 +8,8 @@ import { readSafetensorsHeader } from '../formats/safetensors-node.js';
 import type { TensorEntry } from '../formats/safetensors.js';
 import { readTorchArchive } from '../formats/torch-archive-node.js';
 import { type Issue, ScionError, inputError } from '../util/errors.js';
-import { type OnnxFiles, findOnnx, readOnnxFiles, rootOf } from './onnx-files.js';
+import type { ModelDtype } from '../onnx/dtypes.js';
+import { type OnnxFiles, findOnnx, findOnnxOf, readOnnxFiles, rootOf } from './onnx-files.js';
 
 /**
  * Where a tensor lies: absolute path, links resolved, and byte range. Where `transposed`, the file holds the columns of
@@ -47,15 +48,19 @@ const readerOf = (file: string): ((path: string) => Promise<StoredTensors>) | un
 /**
  * Reads a model's folder, or one file of weights with the config.json beside it. Without other weights an ONNX model is
  * taken, from the folder or its `onnx/`.
+ * @param options `dtype`: take the ONNX files of this precision; `where`: the flag that it was given by, for messages
  * @throws ScionError: `input` for a folder without weights and for damaged or hostile files, `io` where the system
  *   refuses
  */
-export async function readCheckpoint(path: string): Promise<CheckpointFiles> {
+export async function readCheckpoint(
+  path: string, { dtype, where = '--model-dtype' }: { dtype?: ModelDtype | undefined; where?: string } = {},
+): Promise<CheckpointFiles> {
   const isFolder = await asked(path, () => stat(path).then((s) => s.isDirectory()));
   const folder = isFolder ? path : dirname(path);
   const present = await asked(folder, () => readdir(folder));
   const found = weightNames.find((name) => present.includes(name));
-  const graph = found && isFolder ? undefined : await findOnnx(path);
+  const graph = dtype !== undefined ? await findOnnxOf(path, dtype, where)
+    : found && isFolder ? undefined : await findOnnx(path);
   if (graph !== undefined) {
     const root = rootOf(graph);
     const onnx = await readOnnxFiles(graph);

@@ -5,9 +5,10 @@ import { basename, dirname, isAbsolute, join, sep } from 'node:path';
 import { readAt, systemError, withFile } from '../formats/files.js';
 import { brief } from '../formats/json.js';
 import { type OnnxRange, type OnnxSummary, decodeModel } from '../onnx/decode.js';
+import { type ModelDtype, fileSuffixes } from '../onnx/dtypes.js';
 import { ImportedModel } from '../onnx/import.js';
 import { skeletonOf } from '../onnx/skeleton.js';
-import { type Issue, ScionError, inputError } from '../util/errors.js';
+import { type Issue, ScionError, inputError, usageError } from '../util/errors.js';
 
 /** The graphs of a model, and every file that they are made of. */
 export interface OnnxFiles {
@@ -100,6 +101,35 @@ export async function findOnnx(path: string): Promise<string | undefined> {
     }
   }
   return undefined;
+}
+
+/**
+ * The image tower, or the whole model, of a folder in the precision that was asked for.
+ * @param where the flag or key that it was given by, for messages
+ * @throws ScionError of kind `usage` where the folder has none, with those that it has
+ */
+export async function findOnnxOf(path: string, dtype: ModelDtype, where: string): Promise<string> {
+  if (!(await stat(path)).isDirectory()) {
+    throw usageError(where, `${dtype}: ${path} is a file, which has the precision it has; name its folder, or leave this out`);
+  }
+  const suffix = fileSuffixes[dtype];
+  const there = new Set<string>();
+  for (const folder of [join(path, 'onnx'), path].filter((folder) => existsSync(folder))) {
+    const present = new Set(await readdir(folder));
+    const has = (tower: string, ending: string): boolean => present.has(`${tower}${ending}.onnx`);
+    const found = ['vision_model', 'model'].find((tower) => has(tower, suffix));
+    // a text tower of another precision would be a mixture that nobody asked for
+    const whole = found === 'model' || !has('text_model', '') || has('text_model', suffix);
+    if (found !== undefined && whole) return join(folder, `${found}${suffix}.onnx`);
+    for (const [name, ending] of Object.entries(fileSuffixes)) {
+      const text = has('text_model', ending) || ![...present].some((file) => file.startsWith('text_model'));
+      if (has('model', ending) || (has('vision_model', ending) && text)) there.add(name);
+    }
+  }
+  const known = there.size > 0 ? `it has ${[...there].join(', ')}`
+    : 'it has no ONNX files, among which this chooses; leave it out: weights of a checkpoint are read as they are stored';
+  throw usageError(where, `${dtype}: ${path} has no model of this precision (onnx/vision_model${suffix}.onnx and `
+    + `text_model${suffix}.onnx, or model${suffix}.onnx); ${known}`);
 }
 
 /**

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type ListFileEntry, listFiles, modelInfo } from '@huggingface/hub';
 import { readBytes } from '../formats/files.js';
 import { brief, isObject, parseStrictJson } from '../formats/json.js';
+import { bytesInWords } from '../util/bytes.js';
 import { ScionError, inputError, ioError } from '../util/errors.js';
 import { type CachedModel, cachedModel, exists, makeFolder } from './cache.js';
 import { isShardName, maxJsonBytes, weightNames } from './checkpoint.js';
@@ -203,11 +204,4 @@ async function checkSpace({ settings: { cache }, where, id }: HubConnection, byt
   if (bytes <= free) return;
   throw ioError(where, `${id} takes ${bytesInWords(bytes)}, the disk of ${cache} has ${bytesInWords(free)} left; free ` +
     'some space, or name another disk in HF_HUB_CACHE');
-}
-
-/** `605 MB`, as the hub's pages count. */
-export function bytesInWords(bytes: number): string {
-  const [unit, size] = ([['GB', 1e9], ['MB', 1e6], ['kB', 1e3]] as const).find(([, s]) => bytes >= s) ?? ['bytes', 1];
-  const count = bytes / size;
-  return `${count < 10 && size > 1 ? count.toFixed(2) : count.toFixed(0)} ${unit}`;
 }

@@ -7,6 +7,13 @@ export const onnxTypes = {
   uint32: 12, uint64: 13, bfloat16: 16,
 } as const satisfies Record<DType, number>;
 
+/** The endings of file names, before `.onnx`, by the `dtype` that transformers.js calls a model's precision. */
+export const fileSuffixes = {
+  fp32: '', fp16: '_fp16', q8: '_quantized', int8: '_int8', uint8: '_uint8', q4: '_q4', q4f16: '_q4f16', bnb4: '_bnb4',
+  q2: '_q2', q2f16: '_q2f16', q1: '_q1', q1f16: '_q1f16',
+} as const;
+export type ModelDtype = keyof typeof fileSuffixes;
+
 const dtypes = new Map(Object.entries(onnxTypes).map(([name, code]) => [code as number, name as DType]));
 
 export const dtypeOf = (code: number): DType | undefined => dtypes.get(code);

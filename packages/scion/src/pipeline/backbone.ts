@@ -15,12 +15,12 @@ import { inputError } from '../util/errors.js';
 
 /**
  * Opens a model: the name of a built-in one, the folder of a checkpoint, its file of weights with the other files beside
- * it, or `org/name[@revision]` of the hub, which is downloaded unless it is in the cache. Weights are not read yet.
+ * it (of ONNX files in the precision `dtype`), or `org/name[@revision]` of the hub, which is downloaded unless it is in the cache. Weights are not read yet.
  * @throws ScionError: a model that is not there, is damaged, or whose parts do not fit together
  */
-export const openBackbone: OpenBackbone = async (model, { cache, ...options } = {}) => {
+export const openBackbone: OpenBackbone = async (model, { cache, dtype, ...options } = {}) => {
   const { name, path, revision } = await resolveModel(model, options);
-  const checkpoint = await readCheckpoint(path);
+  const checkpoint = await readCheckpoint(path, { dtype });
   const { folder } = checkpoint;
   const encoder = loadBackbone(checkpoint);
   const settings = join(folder, 'preprocessor_config.json');
@@ -48,6 +48,7 @@ export const openBackbone: OpenBackbone = async (model, { cache, ...options } = 
     path,
     folder,
     ...(revision === undefined ? {} : { revision }),
+    ...(dtype === undefined ? {} : { dtype }),
     digest: await checkpointDigest(checkpoint, folder, memory),
     encoder,
     ...(encoder instanceof Module ? { fresh: () => loadBackbone(checkpoint) as typeof encoder } : {}),

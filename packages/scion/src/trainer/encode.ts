@@ -8,6 +8,7 @@ import type { TextTokenizer } from '../data/tokenizer.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { Module } from '../nn/module.js';
 import type { Parameter } from '../nn/parameter.js';
+import type { ModelDtype } from '../onnx/dtypes.js';
 import type { Device, Runtime, Session, SessionOptions } from '../runtime/session.js';
 import { type ScionError, assert, stopIf } from '../util/errors.js';
 import { Random } from '../util/random.js';
@@ -45,6 +46,8 @@ export interface Backbone {
   readonly folder: string;
   /** The commit of a model of the hub. */
   readonly revision?: string;
+  /** The precision of ONNX files that was asked for. */
+  readonly dtype?: ModelDtype;
   /** SHA-256 of weights, configuration and tokenizer, in hexadecimal. */
   readonly digest: string;
   readonly encoder: ImageTower;
@@ -65,6 +68,8 @@ export type OpenBackbone = (
     where?: string;
     /** Of a model of the hub: branch, tag or commit. */
     revision?: string | undefined;
+    /** Of a folder with ONNX files: their precision. */
+    dtype?: ModelDtype | undefined;
     /** The cache, where there is one. */
     cache?: string | undefined;
     signal?: AbortSignal | undefined;

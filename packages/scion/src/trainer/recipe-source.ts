@@ -1,6 +1,7 @@
 /** The part of a recipe that says where features come from: a feature file, or pictures and a backbone. */
 import { z } from 'zod';
 import { templateSets } from '../data/prompts.js';
+import { type ModelDtype, fileSuffixes } from '../onnx/dtypes.js';
 import type { Issue } from '../util/errors.js';
 import { parse } from './parse.js';
 
@@ -14,6 +15,8 @@ const ofPictures = {
   model: z.string().min(1).optional()
     .describe('built-in model, folder of a checkpoint, .onnx file, or org/name[@revision] on the hub, see scion models (default picto)'),
   revision: z.string().min(1).optional().describe('branch, tag or commit of a model of the hub (default main)'),
+  model_dtype: z.enum(Object.keys(fileSuffixes) as [ModelDtype, ...ModelDtype[]]).optional()
+    .describe('precision of a folder of ONNX files as transformers.js names it: fp32, fp16, q8, int8, uint8, q4, … (default fp32)'),
   templates: templates.optional().describe(`a set of prompts: ${sets.join(' or ')} (default name for picto, else photo)`),
   descriptions: z.string().min(1).optional().describe('JSON with texts by class, as further prompts'),
   views: z

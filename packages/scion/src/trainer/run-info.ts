@@ -1,5 +1,6 @@
 /** The content of `run.json`. */
 import { z } from 'zod';
+import { type ModelDtype, fileSuffixes } from '../onnx/dtypes.js';
 import { inputError } from '../util/errors.js';
 
 /** Raised where an older Scion could not read a run any more. */
@@ -19,9 +20,10 @@ const runInfo = z.object({
   pictures: z
     .object({
       data: z.string(),
-      /** `revision`: the commit of a model of the hub. */
+      /** `revision`: the commit of a model of the hub; `dtype`: the precision of its ONNX files. */
       model: z.object({
         name: z.string(), path: z.string(), digest: z.string(), revision: z.string().exactOptional(),
+        dtype: z.enum(Object.keys(fileSuffixes) as [ModelDtype, ...ModelDtype[]]).exactOptional(),
       }),
       preprocessing: z.record(z.string(), z.unknown()),
       prompts: z.array(z.array(z.string())),

@@ -178,7 +178,9 @@ export async function openPlainBackbone(
   if (!byName && model === own?.path && !existsSync(model)) {
     throw inputError(path, `the model that it was trained on is not at ${model} any more; ${moved}`);
   }
-  const backbone = await open(options, model, cache, revision);
+  // a file that is named has the precision it has
+  const dtype = model.endsWith('.onnx') ? undefined : own?.dtype;
+  const backbone = await open(options, model, cache, { revision, dtype });
   if (!pictures) return backbone;
   if (backbone.digest !== pictures.model.digest) {
     throw inputError(

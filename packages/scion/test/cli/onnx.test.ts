@@ -84,6 +84,54 @@ describe('what cannot be taken is refused with the file and the fix', () => {
   });
 });
 
+describe('--model-dtype chooses among the ONNX files of a folder', () => {
+  const trained = (from: string, dtype: string, out: string): string[] => ['train', '--data', pictures, '--model', from,
+    '--model-dtype', dtype, '--method', 'zero-shot', '--shots', '1', '--out', out];
+
+  test.each([['fp16', '_fp16'], ['q8', '_quantized'], ['q4', '_q4']])('%s', async (dtype, suffix) => {
+    const outs = ['named', 'chosen', 'full'].map((name) => join(folder, `${dtype}-${name}.safetensors`));
+    const rows: number[][] = [];
+    for (const [i, more] of [[join(clip, `onnx/vision_model${suffix}.onnx`)], [clip, '--model-dtype', dtype], [clip]].entries()) {
+      await succeed(['features', '--data', pictures, '--model', ...more, '--out', outs[i]!]);
+      const { train, text } = await readFeatureFile(outs[i]!);
+      rows.push([...train!.features.data, ...text!.data]);
+    }
+    expect(rows[1]).toEqual(rows[0]);
+    expect(rows[1]).not.toEqual(rows[2]);
+  });
+
+  test('is remembered by a run, for predictions, tests and exports, and compared', async () => {
+    const out = join(folder, 'run-q8');
+    await succeed(trained(clip, 'q8', out));
+    const { info } = await readRun(out);
+    expect(info).toMatchObject({ recipe: { model_dtype: 'q8' }, pictures: { model: { name: clip, dtype: 'q8' } } });
+    const { predictions } = await json<{ predictions: unknown[] }>(['predict', out, join(pictures, 'test')]);
+    expect(predictions.length).toBe(3);
+    await json(['eval', out]);
+    // the same files elsewhere
+    const copy = join(folder, 'clip-copy');
+    await cp(clip, copy, { recursive: true });
+    await succeed(['predict', out, join(pictures, 'test'), '--model', copy]);
+    await succeed(['predict', out, join(pictures, 'test'), '--model', join(copy, 'onnx/vision_model_quantized.onnx')]);
+    await succeed(['export', out, join(folder, 'run-q8-exported'), '--to', 'onnx']);
+    expect(await succeed(['compare', '--data', pictures, '--model', clip, '--model-dtype', 'q8',
+      '--methods', 'zero-shot', '--shots', '1', '--seeds', '1'])).toContain('Zero-shot');
+  });
+
+  test('what a folder does not have is refused with what it has', async () => {
+    const out = join(folder, 'never');
+    await refused(folder, 2, trained(clip, 'uint8', out),
+      [/--model-dtype: uint8: .* has no model of this precision \(onnx\/vision_model_uint8\.onnx .*; it has fp32, fp16, q8, q4$/m]);
+    await refused(folder, 2, trained(clip, 'float16', out), [/--model-dtype/, /fp32.*fp16.*q8/]);
+    await refused(folder, 2, trained(model, 'fp16', out), [/has no ONNX files.*leave it out: weights of a checkpoint are read/]);
+    await refused(folder, 2, trained(join(clip, 'onnx/vision_model.onnx'), 'fp16', out), [/is a file, .*name its folder/]);
+    const half = join(folder, 'half');
+    await cp(clip, half, { recursive: true });
+    await rm(join(half, 'onnx/text_model_fp16.onnx'));
+    await refused(folder, 2, trained(half, 'fp16', out), [/fp16: .*; it has fp32, q8, q4$/m]);
+  });
+});
+
 describe('a tokenizer that does not fit the model is named, with the number and the size', () => {
   interface Pipeline { model: { vocab: Record<string, number> }; post_processor: { sep: [string, number] } }
   test.each([['checkpoint', model], ['onnx', clip]])('%s', async (kind, from) => {

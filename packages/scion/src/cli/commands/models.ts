@@ -1,11 +1,10 @@
 /** `scion models`: which models work, and public ones that are worth a try. */
 import type { Command } from 'commander';
-import { archives, builtInModels, hubSettings, modelTypes, publicCheckpoints } from '../../index.js';
+import { archives, builtInModels, bytesInWords, hubSettings, modelTypes, publicCheckpoints } from '../../index.js';
 import { print, table } from '../output.js';
 
 /** `151 M`: parameters in millions. */
 const millions = (count: number): string => `${Math.round(count / 1e6)} M`;
-const megabytes = (bytes: number): string => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.round(bytes / 1e6)} MB`);
 
 export function addModels(program: Command): void {
   program
@@ -29,9 +28,9 @@ export function addModels(program: Command): void {
         'Public checkpoints for photographs (sizes are approximate)',
         '',
         table(['--model', 'what', 'parameters', 'download', 'for'], checkpoints.map((c) => (
-          [c.id, c.title, millions(c.parameters), megabytes(c.bytes), c.note]))),
+          [c.id, c.title, millions(c.parameters), bytesInWords(c.bytes), c.note]))),
         ...archives.flatMap((a) => [
-          '', `${a.title}, ${millions(a.parameters)} parameters, ${megabytes(a.bytes)}: ${a.url}`, `  ${a.note}`,
+          '', `${a.title}, ${millions(a.parameters)} parameters, ${bytesInWords(a.bytes)}: ${a.url}`, `  ${a.note}`,
         ]),
         '',
         `Downloaded from ${endpoint}${offline ? ' (not now: HF_HUB_OFFLINE is set)' : ''} into ${cache}, which Python's`,
