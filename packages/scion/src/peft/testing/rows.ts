@@ -44,7 +44,7 @@ const needsSecondLayer = (...wanted: readonly Modality[]): Refusal => (model) =>
 const on = (models: RegExp, otherwise: RegExp): Refusal => ({ name }) => (models.test(name) ? undefined : otherwise);
 
 const convolutions = '.*(conv\\d|stem\\.\\d|downsample(\\.0)?)';
-const needsConvolutions = on(/picto|resnet/, /matches the whole path of no linear layer or convolution; paths are like/);
+const needsConvolutions = on(/picto|resnet/, /matches the whole path of no linear layer or convolution; paths are/);
 const plugs: Options = { merges: false, refuses: needsBlocks('text', 'vision') };
 
 export const rows: Readonly<Record<string, Row>> = {
