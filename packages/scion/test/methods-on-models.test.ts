@@ -50,7 +50,7 @@ describe.each(modelCases.map((model) => [model.name, model] as const))('%s', (_,
   });
   afterAll(async () => expect(await digests()).toEqual(files));
 
-  test.each(Object.entries(rows).map(([name, row]) => ({ name, ...row })))('$name', async (row) => {
+  test.each(Object.entries(rows))('%s', async (_name, row) => {
     const { method, lr, merges } = row;
     const config = row.config(which);
     const refusal = row.refuses(which);

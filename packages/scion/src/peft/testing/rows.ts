@@ -36,7 +36,7 @@ const needsTower = (tower: Modality): Refusal => ({ towers }) =>
 const needsBlocks = (...wanted: readonly Modality[]): Refusal => (model) => {
   if (wanted.some((tower) => model.blocks.includes(tower))) return undefined;
   return (wanted.length === 1 ? needsTower(wanted[0]!)(model) : undefined)
-    ?? /of this model has no transformer layers.*: lora, bitfit, layernorm-tuning, full-finetuning/;
+    ?? /tower of this model has (no )?transformer layers.*: lora, bitfit, layernorm-tuning, full-finetuning/;
 };
 /** The fixture of OpenAI's transformer has one layer in each tower. */
 const needsSecondLayer = (...wanted: readonly Modality[]): Refusal => (model) => needsBlocks(...wanted)(model)
