@@ -20,8 +20,7 @@ export const init = {
 
 /**
  * Where a parameter's value comes from.
- * - `trained`: an input that the optimizer updates; starts from `init`. `before` is where its value came from, if it was
- *   no new one.
+ * - `trained`: an input that the optimizer updates; starts from `init`. `before`: where an unfrozen one's value was from.
  * - `frozen`: an input that never changes; what depends on such values alone is computed once.
  * - `setting`: a small input that no optimizer touches but that may be set anew between runs (a searched α).
  * - `external`: bytes in a file, read by ONNX Runtime itself; float16 and bfloat16 are cast to float32. A matrix may be
@@ -36,7 +35,7 @@ export type Origin =
 export class Parameter {
   /** The full name in the module tree, as in the checkpoint; set by `Module.parameter` and its parents. */
   name = '';
-  /** Whether it is what was counted in pretraining, as a mean over batches, and never trained: a buffer of PyTorch's. */
+  /** Whether it was counted in pretraining, as a mean over batches, and is never trained: a buffer of PyTorch's. */
   isStatistic = false;
   constructor(readonly shape: Shape, public origin: Origin) {}
 

@@ -53,9 +53,9 @@ const refused: readonly [model: string, method: BackboneMethod, config: object, 
     'config.logit_scale: true: this model has no factor on cosines; leave it out'],
 ];
 
-test.each(refused.map(([model, method, config, message]) => ({
-  title: `${method.name} on ${model} with ${JSON.stringify(config)}`, model, method, config, message,
-})))('$title', async ({ model, method, config, message }) => {
+test.each(refused.map((row): [string, (typeof refused)[number]] =>
+  [`${row[1].name} on ${row[0]} with ${JSON.stringify(row[2])}`, row]))('%s', async (_, row) => {
+  const [model, method, config, message] = row;
   const failure = await attach(modelCase(model), method, config).catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(ScionError);
   expect((failure as ScionError).exitCode).toBe(2);

@@ -4,8 +4,8 @@
  * 3 and appendix A), and parallel ones (He et al., ICLR 2022, arXiv 2110.04366, sections 3.3 and 4).
  *
  * Those papers adapt layers that normalise what has been added up. In the layers of CLIP, which begin with their norms:
- * - `houlsby`: `x + A(attention(norm x))`, then `x + A(mlp(norm x))`, A(h) = h + up(act(down h)): on what comes out of a
- *   part, after its output projection and before it is added to the part's input, as in the paper's figure 2;
+ * - `houlsby`: `x + A(attention(norm x))`, then `x + A(mlp(norm x))`, A(h) = h + up(act(down h)): on what comes out of
+ *   a part, after its output projection and before it is added to the part's input, as in the paper's figure 2;
  * - `pfeiffer`: the second of these alone;
  * - `parallel`: `x + mlp(norm x) + s · up(act(down x))`: x is what the layer hands on beside the part, before the norm,
  *   as AdaptFormer and the `adapters` library read it.

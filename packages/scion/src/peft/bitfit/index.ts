@@ -5,7 +5,7 @@ import { type BackboneMethod, refuse, unfreeze } from '../backbone-method.js';
 import { endsWith, nameList } from '../targets.js';
 import { isBias, modality, towerParameters } from '../towers.js';
 
-/** The paper's b_q and b_m2 (section 4, "fewer bias parameters"), by the names that the models have for their modules. */
+/** The paper's b_q and b_m2 (section 4, "fewer bias parameters"), by the models' names for their modules. */
 const groups: Readonly<Record<string, readonly string[]>> = {
   query: ['q_proj', 'query'],
   'mid-mlp': ['fc1', 'intermediate.dense', 'weights_in'],
@@ -13,7 +13,7 @@ const groups: Readonly<Record<string, readonly string[]>> = {
 
 export const bitFitConfig = z.strictObject({
   biases: nameList.default('all')
-    .describe('all, or a list of query, mid-mlp (the first layer of the feed-forward part) and ends of modules\' paths'),
+    .describe('all, or a list of query, mid-mlp (the first layer of the feed-forward part) and ends of paths'),
   modality,
 });
 

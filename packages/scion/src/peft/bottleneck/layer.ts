@@ -38,7 +38,7 @@ const fresh: Weights = (name, shape) => trained(shape, starts[name] ?? init.zero
 
 /**
  * `s · (W₂ act(W₁ x + b₁) + b₂)`, to which x may be added. W₁ is drawn as PyTorch draws linear layers, all else is 0 at
- * the start, so that it starts as the identity, or as 0 without the residual. The names are those of AdaptFormer's code.
+ * the start, so that it starts as the identity, or as 0 without the residual. Names are those of AdaptFormer's code.
  */
 export class Bottleneck extends Module implements RowPlug {
   private readonly scale: Parameter | undefined;

@@ -1,6 +1,6 @@
 /**
- * LayerNorm tuning (Zhao et al., ICLR 2024, arXiv 2312.11420, section 3; PEFT's LNTuning): the weights and biases of all
- * LayerNorms are trained, those over whole pictures among them. Batch normalisation is none.
+ * LayerNorm tuning (Zhao et al., ICLR 2024, arXiv 2312.11420, section 3; PEFT's LNTuning): the weights and biases of
+ * all LayerNorms are trained, those over whole pictures among them. Batch normalisation is none.
  */
 import { z } from 'zod';
 import { PictureNorm } from '../../nn/conv.js';

@@ -36,7 +36,7 @@ const needsTower = (tower: Modality): Refusal => ({ towers }) =>
 const needsBlocks = (...wanted: readonly Modality[]): Refusal => (model) => {
   if (wanted.some((tower) => model.blocks.includes(tower))) return undefined;
   return (wanted.length === 1 ? needsTower(wanted[0]!)(model) : undefined)
-    ?? /of this model has no transformer layers.*: lora, bitfit, layernorm-tuning, full-finetuning/;
+    ?? /tower of this model has (no )?transformer layers.*: lora, bitfit, layernorm-tuning, full-finetuning/;
 };
 /** The fixture of OpenAI's transformer has one layer in each tower. */
 const needsSecondLayer = (...wanted: readonly Modality[]): Refusal => (model) => needsBlocks(...wanted)(model)
@@ -44,7 +44,7 @@ const needsSecondLayer = (...wanted: readonly Modality[]): Refusal => (model) =>
 const on = (models: RegExp, otherwise: RegExp): Refusal => ({ name }) => (models.test(name) ? undefined : otherwise);
 
 const convolutions = '.*(conv\\d|stem\\.\\d|downsample(\\.0)?)';
-const needsConvolutions = on(/picto|resnet/, /matches the whole path of no linear layer or convolution; paths are like/);
+const needsConvolutions = on(/picto|resnet/, /matches the whole path of no linear layer or convolution; paths are/);
 const plugs: Options = { merges: false, refuses: needsBlocks('text', 'vision') };
 
 export const rows: Readonly<Record<string, Row>> = {

@@ -18,12 +18,15 @@ import { type Model, type ModelCase, loadModel } from './models.js';
 
 export const context = { read: readParameter };
 
+/** Small models gain nothing by threads, which wait for each other. */
+const small = { threads: 1 };
+
 /** Features that pictures are told apart by, where a model reads no words. */
 const targets = 4;
 
 /**
- * The features, and the cross entropy of the cosines of every picture with all texts, or with directions drawn once; the
- * right text of a picture is another than in the reference data, so that there is something to learn.
+ * The features, and the cross entropy of the cosines of every picture with all texts, or with directions drawn once;
+ * the right text of a picture is another than in the reference data, so that there is something to learn.
  */
 export function outputsOf(
   model: Model, graph: Graph, inputs: Tensors,
@@ -56,11 +59,18 @@ export async function attach(which: ModelCase, method: BackboneMethod, config: o
   return { model, trained };
 }
 
-/** What a tree gives for inputs; trained parameters are given `values`. */
-export async function outputs(runtime: Runtime, model: Model, inputs: Tensors, values: Tensors = {}): Promise<Tensors> {
-  const session = await openProgram(runtime, compileInference((graph) => outputsOf(model, graph, inputs)), values);
+/** What a tree gives for inputs, for each of some values of its trained parameters. */
+export async function outputs(
+  runtime: Runtime, model: Model, inputs: Tensors, values: readonly Tensors[] = [{}],
+): Promise<Tensors[]> {
+  const session = await openProgram(runtime, compileInference((graph) => outputsOf(model, graph, inputs)), {}, small);
   try {
-    return await session.run(inputs);
+    const found: Tensors[] = [];
+    for (const some of values) {
+      await session.hold(some);
+      found.push(await session.run(inputs));
+    }
+    return found;
   } finally {
     await session.release();
   }
@@ -92,7 +102,7 @@ export async function train(
   const state = initialState(program, Random.seeded(7));
   const start = Object.fromEntries(names.map((name) => [name, state[name]!]));
   const drops = program.step.inputs.some(({ source }) => source.kind === 'input' && source.name === dropoutInputs.seed);
-  const session = await openProgram(runtime, program, state);
+  const session = await openProgram(runtime, program, state, small);
   try {
     const losses: number[] = [];
     let second: Tensors = {};
