@@ -44,6 +44,10 @@ export { type Backbone as BackboneModel, loadBackbone, modelTypes } from './mode
 export { type PublicCheckpoint, archives, publicCheckpoints } from './models/checkpoints.js';
 export { type FeatureMethod, getMethod, methodNames } from './peft/index.js';
 export { bytesInWords } from './util/bytes.js';
+export { readParameter } from './nn/parameter-values.js';
+export { type LoraConfig, attachLora, loraConfig } from './peft/lora/index.js';
+export { readPeftAdapter, writePeftAdapter } from './peft/python/folder.js';
+export { type PeftAdapter, fitAdapter, peftAdapterFiles } from './peft/python/keys.js';
 export { type Issue, ScionError, inputError, ioError, unknownName, usageError } from './util/errors.js';
 export { type Tensor, float32, fromFloat64, int64, tensor, toFloat64 } from './util/tensor.js';
 export { nodeRuntime } from './runtime/node.js';

@@ -1,10 +1,10 @@
 /** Folders of adapters as Python's PEFT saves and loads them: adapter_config.json and adapter_model.safetensors. */
-import { readBytes, writeAtomically } from '../../formats/files.js';
+import { readBytes, withFile, writeAtomically } from '../../formats/files.js';
 import { makeWholeFolder } from '../../formats/folder.js';
 import { parseStrictJson } from '../../formats/json.js';
 import { readSafetensors, writeSafetensors } from '../../formats/safetensors-node.js';
 import { readTorchArchive, readTorchTensors } from '../../formats/torch-archive-node.js';
-import { ScionError, ioError } from '../../util/errors.js';
+import { ScionError, inputError, ioError } from '../../util/errors.js';
 import type { Tensor } from '../../util/tensor.js';
 import { type PeftConfig, parsePeftConfig } from './config.js';
 import type { PeftAdapter } from './keys.js';
@@ -32,11 +32,22 @@ async function readWeights(folder: string): Promise<ReadonlyMap<string, Tensor>>
     return (await readSafetensors(`${folder}/${weightsFile}`)).tensors;
   } catch (error) {
     if (!isAbsent(error)) throw error;
-    const archive = await readTorchArchive(`${folder}/${torchFile}`).catch((older: unknown) => {
+    return readTorchWeights(`${folder}/${torchFile}`).catch((older: unknown) => {
       throw isAbsent(older) ? error : older; // the newer name is the one to report
     });
-    return readTorchTensors(archive, archive.tensors.keys());
   }
+}
+
+async function readTorchWeights(path: string): Promise<ReadonlyMap<string, Tensor>> {
+  const archive = await readTorchArchive(path);
+  // tensors may share their bytes in the file, as PEFT's three names of one bias do, but not in memory
+  const claimed = [...archive.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const bytes = await withFile(path, (_, size) => Promise.resolve(size));
+  if (claimed > 4 * bytes) {
+    throw inputError(path, `its tensors have ${claimed} bytes, expected at most four times the ${bytes} of the file; save it `
+      + 'again with safe_serialization=True');
+  }
+  return readTorchTensors(archive, archive.tensors.keys());
 }
 
 function isAbsent(error: unknown): boolean {
