@@ -1,7 +1,7 @@
 /** From the tensors of a checkpoint to the parameters of a module tree, without reading a byte of them. */
 import type { ExternalData, TypeInfo } from '../ir/graph.js';
 import type { Weights } from '../nn/layers.js';
-import type { OnnxTowers } from './onnx/model.js';
+import type { OnnxTowers } from './onnx/layers.js';
 import type { Module } from '../nn/module.js';
 import { Parameter } from '../nn/parameter.js';
 import { type Issue, ScionError } from '../util/errors.js';
@@ -25,7 +25,8 @@ export interface Checkpoint {
   readonly onnx?: OnnxTowers;
 }
 
-const readable: readonly DType[] = ['float32', 'float16', 'bfloat16'];
+/** The types that a parameter may be stored as. */
+export const readable: readonly DType[] = ['float32', 'float16', 'bfloat16'];
 /** Indices, counters and what serves other tasks, which checkpoints carry but no feature needs. */
 const idle = /(^|\.)(position_ids|num_batches_tracked|mask_token|pooler\.dense\.\w+)$/;
 

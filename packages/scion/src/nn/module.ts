@@ -8,6 +8,11 @@ export abstract class Module {
   private readonly parts = new Map<string, Module>();
   private readonly own = new Map<string, Parameter>();
 
+  /** Why adapters find fewer places than the model has, for messages. */
+  get limitation(): string | undefined {
+    return undefined;
+  }
+
   /** Adds a child; a dotted name (`layers.0`) is one child. */
   protected child<M extends Module>(name: string, module: M): M {
     assert(!this.parts.has(name), `two children named ${name}`);
@@ -39,11 +44,12 @@ export abstract class Module {
 
   /** Puts another module in the place of the one at `path`; it is handed the old one. */
   replace(path: string, wrap: (old: Module) => Module): void {
+    const own = this.parts.get(path);
+    if (own) {
+      this.parts.set(path, wrap(own));
+      return;
+    }
     for (const [name, module] of this.parts) {
-      if (path === name) {
-        this.parts.set(name, wrap(module));
-        return;
-      }
       if (path.startsWith(`${name}.`)) return module.replace(path.slice(name.length + 1), wrap);
     }
     assert(false, `no module at ${path}`);

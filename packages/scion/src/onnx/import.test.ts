@@ -9,7 +9,7 @@ import * as b from '../ops/build.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Tensors } from '../runtime/session.js';
 import { type Tensor, float32, numel, toFloat64 } from '../util/tensor.js';
-import type { LinearCall } from './import.js';
+import type { ImportedModel, LayerCall } from './import.js';
 import { imported, onnxModel, original, programOf, run } from './testing/model.js';
 
 const fixtures = fileURLToPath(new URL('../../../../fixtures/onnx/', import.meta.url));
@@ -143,17 +143,19 @@ describe('low-rank terms in imported layers', () => {
   const adapted = ['self_attn.q_proj', 'mlp.fc1'];
   const within = (path: string): string => path.replace('vision_model.encoder.layers.0.', '');
 
-  /** x Wᵀ + x Aᵀ Bᵀ; the trained values are inputs of the program. */
-  const low = (graph: Graph, values: Map<string, Value>) => ({ linear, x, product }: LinearCall): Value | undefined => {
-    const path = within(linear.path);
+  /** x Wᵀ + b + x Aᵀ Bᵀ; the trained values are inputs of the program. */
+  const low = (model: ImportedModel, graph: Graph, values: Map<string, Value>) =>
+    ({ path: whole, x, output }: LayerCall): Value | undefined => {
+    const path = within(whole);
     if (!adapted.includes(path)) return undefined;
+    const linear = model.linears.get(whole)!;
     const of = (name: 'lora_A' | 'lora_B', shape: number[]): Value => {
       const value = graph.input(`${path}.${name}`, 'float32', shape, 'state');
       values.set(`${path}.${name}`, value);
       return value;
     };
     const [a, c] = [of('lora_A', [2, linear.inFeatures]), of('lora_B', [linear.outFeatures, 2])];
-    return b.add(product(), b.fusedMatMul(b.fusedMatMul(x, a, { transB: 1 }), c, { transB: 1 }));
+    return b.add(output(), b.fusedMatMul(b.fusedMatMul(x, a, { transB: 1 }), c, { transB: 1 }));
   };
 
   async function gradientsOf(file: string, zero = false): Promise<Tensors> {
@@ -163,7 +165,7 @@ describe('low-rank terms in imported layers', () => {
     const pixels = graph.input('pixel_values', 'float32', clip['pixel_values']!.shape);
     values.set('pixel_values', pixels);
     const y = model.build(graph, { pixel_values: pixels },
-      { outputs: ['image_embeds'], replace: low(graph, values) })['image_embeds']!;
+      { outputs: ['image_embeds'], replace: low(model, graph, values) })['image_embeds']!;
     graph.output('y', y);
     const cotangent = graph.input('cotangent', 'float32', y.shape);
     vjp(y, cotangent, [...values.values()]).forEach((g, i) => graph.output(`grad.${[...values.keys()][i]}`, g));
@@ -191,20 +193,22 @@ describe('low-rank terms in imported layers', () => {
   });
 
   test.each(['clip/onnx/vision_model.onnx', 'clip-dynamo/vision_model.onnx'])(
-    '%s: the weight that a layer is handed is [out, in], with which its product is the same', async (file) => {
+    '%s: every linear layer and normalisation is offered once, with what it computes', async (file) => {
       const model = await readOnnxModel(fixtures + file);
       const feeds = { pixel_values: clip['pixel_values']! };
       const seen: string[] = [];
-      const graph = programOf(model, feeds, { outputs: ['image_embeds'], replace: ({ linear, x, weight }) => {
-        seen.push(linear.path);
-        expect(weight().shape).toEqual([linear.outFeatures, linear.inFeatures]);
-        return b.fusedMatMul(x, weight(), { transB: 1 });
+      const graph = programOf(model, feeds, { outputs: ['image_embeds'], replace: ({ path, x, output }) => {
+        seen.push(path);
+        expect(x.shape.at(-1)).toBe((model.linears.get(path)?.inFeatures ?? model.norms.get(path)!.features));
+        return output();
       } });
-      expect(seen.sort()).toEqual([...model.linears.keys()].sort());
+      const norms = ['pre_layrnorm', 'encoder.layers.0.layer_norm1', 'encoder.layers.0.layer_norm2', 'post_layernorm'];
+      expect([...model.norms.keys()]).toEqual(norms.map((name) => `vision_model.${name}`));
+      expect(seen.sort()).toEqual([...model.linears.keys(), ...model.norms.keys()].sort());
       expectClose((await run(runtime, graph, feeds))['image_embeds'], clip['image_embeds'], 1e-5);
     });
 
-  test('of 4-bit weights: gradients pass, and the packed matrix itself is refused', async () => {
+  test('of 4-bit weights: gradients pass', async () => {
     const results = await gradientsOf('clip/onnx/vision_model_q4.onnx');
     for (const path of adapted) {
       expect((results[`grad.${path}.lora_A`]!.data as Float32Array).some((v) => Math.abs(v) > 1e-4)).toBe(true);
@@ -214,14 +218,11 @@ describe('low-rank terms in imported layers', () => {
       toFloat64((i === 0 ? results : clip)[name]!));
     const cosine = (x: Float64Array, y: Float64Array): number => x.reduce((s, v, i) => s + v * y[i]!, 0);
     expect(cosine(actual!, expected!) / Math.sqrt(cosine(actual!, actual!) * cosine(expected!, expected!))).toBeGreaterThan(0.8);
-    const model = await readOnnxModel(`${fixtures}clip/onnx/vision_model_q4.onnx`);
-    expect(() => programOf(model, { pixel_values: clip['pixel_values']! }, { replace: ({ weight }) => weight() }))
-      .toThrow(/has packed weights, which are not given as a matrix/);
   });
 
   test('a replacement of another shape is refused', async () => {
     const model = await readOnnxModel(`${fixtures}clip/onnx/vision_model.onnx`);
-    expect(() => programOf(model, { pixel_values: clip['pixel_values']! }, { replace: ({ x }) => b.slice(x, 1, 0, 1) }))
+    expect(() => programOf(model, { pixel_values: clip['pixel_values']! }, { replace: ({ path, x }) => (path.endsWith('q_proj') ? b.slice(x, 1, 0, 1) : undefined) }))
       .toThrow(/the replacement of vision_model\.encoder\.layers\.0\.self_attn\.q_proj has shape \[3, 1, 16\], expected \[3, 5, 16\]/);
   });
 

@@ -1,5 +1,5 @@
 /** From the graph of an ONNX file to the IR: the file is read once, and built into as many programs as are wanted. */
-import type { Graph, Value } from '../ir/graph.js';
+import type { ExternalData, Graph, TypeInfo, Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
 import { type Issue, ScionError, inputError } from '../util/errors.js';
 import { type Tensor, arrayOver, numel, sameShape, toFloat32, toFloat64 } from '../util/tensor.js';
@@ -7,32 +7,35 @@ import { Call } from './convert/call.js';
 import { converterOf, opsets, refusal } from './convert/index.js';
 import type { OnnxInitializer, OnnxNode, OnnxSummary, OnnxValue } from './decode.js';
 import { computed } from './dtypes.js';
-import { type ImportedLinear, findLinears } from './linears.js';
+import { type ImportedLayers, type ImportedLinear, type ImportedNorm, findLayers } from './layers.js';
+import { constantsOf } from './lookup.js';
 import { modulePath } from './module-path.js';
 import { labelOf, neededNodes, sortedNodes } from './order.js';
 
 /** How many constants of files a graph has, which number their names. */
 const labelled = new WeakMap<Graph, number>();
 
-/** A call of a linear layer, handed to whoever may put something else in its place. */
-export interface LinearCall {
-  readonly linear: ImportedLinear;
-  /** [..., inFeatures] */
+/** A call of a layer, handed to whoever may put something else in its place. */
+export interface LayerCall {
+  /** Of the layer, as `linears` and `norms` have it. */
+  readonly path: string;
+  /** What goes in, [..., features]. */
   readonly x: Value;
-  /** W [outFeatures, inFeatures], as PyTorch has it; added to the program only where it is asked for. */
-  readonly weight: () => Value;
-  /** What the file computes, `x Wᵀ` [..., outFeatures]; the layer's bias is added afterwards. */
-  readonly product: () => Value;
+  /** What the file computes from it, the bias included. */
+  readonly output: () => Value;
 }
 
-/** Gives what stands for `x Wᵀ`; undefined leaves the layer as it is. */
-export type ReplaceLinear = (call: LinearCall) => Value | undefined;
+/** Gives what stands for the layer's output; undefined leaves the layer as it is. */
+export type ReplaceLayer = (call: LayerCall) => Value | undefined;
 
 export interface BuildOptions {
   /** Names of outputs; all where absent. Only what these need is built. */
   outputs?: readonly string[];
-  replace?: ReplaceLinear;
+  replace?: ReplaceLayer;
 }
+
+/** A constant whose bytes are in a file. */
+export interface StoredConstant extends TypeInfo, ExternalData {}
 
 /** Where the file and its parts lie; links resolved, since ONNX Runtime reads the bytes from there. */
 export interface ImportPlaces {
@@ -51,16 +54,23 @@ export interface ImportPlaces {
 export class ImportedModel {
   readonly inputs: ReadonlyMap<string, OnnxValue>;
   readonly outputs: ReadonlyMap<string, OnnxValue>;
-  /** Products with a matrix of the file, by module path, in the order of the graph. */
+  /** Linear layers, products with a matrix of the file, by module path in the order of the graph. */
   readonly linears: ReadonlyMap<string, ImportedLinear>;
+  /** Layer normalisations, by module path. */
+  readonly norms: ReadonlyMap<string, ImportedNorm>;
+  /** How many products there are whose weights are quantised. */
+  readonly quantised: number;
   private readonly constants: ReadonlyMap<string, OnnxInitializer>;
+  /** The same and those in nodes. */
+  private readonly held: ReadonlyMap<string, OnnxInitializer>;
   private readonly nodes: readonly OnnxNode[];
-  private readonly linearOf: ReadonlyMap<OnnxNode, ImportedLinear>;
+  private readonly uses: ImportedLayers['uses'];
   private readonly bound = new WeakMap<Graph, Map<OnnxInitializer, Value>>();
 
   /** @throws ScionError of kind `input`: an op set that is not read, or no graph at all (a cycle, missing values) */
   constructor(private readonly summary: OnnxSummary, private readonly places: ImportPlaces) {
     this.constants = new Map(summary.initializers.map((t) => [t.name, t]));
+    this.held = constantsOf(summary);
     // older files list constants among the inputs, as values that may be overridden
     this.inputs = new Map(summary.inputs.filter((v) => !this.constants.has(v.name)).map((v) => [v.name, v]));
     this.outputs = new Map(summary.outputs.map((v) => [v.name, v]));
@@ -70,8 +80,8 @@ export class ImportedModel {
         `is of opset ${opset}, expected ${opsets.oldest} to ${opsets.newest}; export it with opset_version=18`);
     }
     this.nodes = sortedNodes(summary, places.path);
-    this.linearOf = findLinears({ ...summary, nodes: this.nodes });
-    this.linears = new Map([...this.linearOf.values()].map((linear) => [linear.path, linear]));
+    ({ linears: this.linears, norms: this.norms, uses: this.uses, quantised: this.quantised }
+      = findLayers({ ...summary, nodes: this.nodes }));
   }
 
   /** The first constant of one element whose name matches. */
@@ -116,16 +126,18 @@ export class ImportedModel {
   }
 
   private convert(
-    graph: Graph, node: OnnxNode, values: ReadonlyMap<string, Value>, replace: ReplaceLinear | undefined,
+    graph: Graph, node: OnnxNode, values: ReadonlyMap<string, Value>, replace: ReplaceLayer | undefined,
   ): readonly Value[] {
     const operands = node.inputs.map((name) => (name === '' ? undefined : values.get(name)));
     const opset = this.summary.opsets[node.domain] ?? this.summary.opsets['ai.onnx'] ?? 1;
     const call = new Call(graph, node, opset, operands, (t) => this.bind(graph, t));
     try {
-      const linear = replace && this.linearOf.get(node);
-      const replaced = linear && this.replaced(call, linear, replace);
-      const result = replaced ?? converterOf(node)!(call);
-      return Array.isArray(result) ? (result as readonly Value[]) : [result as Value];
+      const convert = (): readonly Value[] => [converterOf(node)!(call)].flat();
+      const use = replace && this.uses.get(node);
+      const given = use && replace({ path: use.path, x: values.get(use.x)!, output: () => convert()[0]! });
+      if (!given) return convert();
+      this.requireShape(given, use.path, values.get(use.x)!);
+      return [given];
     } catch (error) {
       if (error instanceof ScionError) throw error;
       const why = (error as Error).message.replaceAll('defect in Scion: ', '');
@@ -134,31 +146,11 @@ export class ImportedModel {
     }
   }
 
-  /** The node with another product inside; undefined where nobody wants another one. */
-  private replaced(call: Call, linear: ImportedLinear, replace: ReplaceLinear): Value | undefined {
-    const { node } = call;
-    const x = call.input(0);
-    const bias = node.op === 'MatMul' ? undefined : call.optional(node.op === 'Gemm' ? 2 : 5);
-    const inputs = node.inputs.slice(0, node.op === 'Gemm' ? 2 : 4);
-    const operands = inputs.map((_, i) => call.optional(i));
-    const alone = new Call(call.graph, { ...node, inputs }, call.opset, operands, call.tensor);
-    const product = (): Value => converterOf(node)!(alone) as Value;
-    const given = replace({
-      linear, x, product,
-      weight: () => {
-        if (node.op === 'MatMulNBits') return call.refuse('has packed weights, which are not given as a matrix');
-        const transposed = node.op === 'Gemm' && node.attributes['transB'] === 1;
-        return transposed ? call.input(1) : b.transpose(call.input(1), [1, 0]);
-      },
-    });
-    if (!given) return undefined;
-    const shape = [...x.shape.slice(0, -1), linear.outFeatures];
-    if (!sameShape(given.shape, shape)) {
-      const [found, expected] = [given.shape.join(', '), shape.join(', ')];
-      throw new Error(`the replacement of ${linear.path} has shape [${found}], expected [${expected}]`);
-    }
-    const beta = node.op === 'Gemm' ? call.number('beta', 1) : 1;
-    return bias ? b.add(given, beta === 1 ? bias : b.mul(bias, beta)) : given;
+  private requireShape({ shape }: Value, path: string, x: Value): void {
+    const features = this.linears.get(path)?.outFeatures ?? this.norms.get(path)!.features;
+    const expected = [...x.shape.slice(0, -1), features];
+    if (sameShape(shape, expected)) return;
+    throw new Error(`the replacement of ${path} has shape [${shape.join(', ')}], expected [${expected.join(', ')}]`);
   }
 
   /** The value of a constant in a graph, made at its first use. */
@@ -170,23 +162,34 @@ export class ImportedModel {
     return value;
   }
 
-  private constantValue(graph: Graph, { name, dtype, shape, data }: OnnxInitializer): Value {
+  private constantValue(graph: Graph, constant: OnnxInitializer): Value {
+    // names of a file may be those of another file, or of Scion's own
+    const count = (labelled.get(graph) ?? 0) + 1;
+    labelled.set(graph, count);
+    const label = `onnx${count}.${constant.name}`;
+    const data = this.place(constant);
+    if ('path' in data) {
+      const { dtype, shape, ...bytes } = data;
+      return b.cast(graph.external(label, { dtype, shape }, bytes), computed(dtype));
+    }
+    const widened = computed(data.dtype) === data.dtype ? data : toFloat32(data);
+    return graph.constant(widened, numel(data.shape) > 16 ? label : undefined);
+  }
+
+  /** What a constant of the file is: the place of its bytes, or a small one itself. */
+  constant(name: string): Tensor | StoredConstant {
+    return this.place(this.held.get(name)!);
+  }
+
+  private place({ name, dtype, shape, data }: OnnxInitializer): Tensor | StoredConstant {
     if (!dtype) {
       throw inputError(`${this.places.path}: ${name}`, 'has an element type that Scion does not read; export the model '
         + 'with float32, float16 or 8-bit weights');
     }
-    // names of a file may be those of another file, or of Scion's own
-    const count = (labelled.get(graph) ?? 0) + 1;
-    labelled.set(graph, count);
-    const label = `onnx${count}.${name}`;
-    if ('location' in data) {
-      const path = data.location === '' ? this.places.file : this.places.external.get(data.location)!;
-      const { offset, byteLength } = data;
-      return b.cast(graph.external(label, { dtype, shape }, { path, offset, byteLength }), computed(dtype));
-    }
-    const tensor: Tensor = { dtype, shape, data: arrayOver(dtype, data) };
-    const widened = computed(dtype) === dtype ? tensor : toFloat32(tensor);
-    return graph.constant(widened, numel(shape) > 16 ? label : undefined);
+    if (!('location' in data)) return { dtype, shape, data: arrayOver(dtype, data) };
+    const path = data.location === '' ? this.places.file : this.places.external.get(data.location)!;
+    const { offset, byteLength } = data;
+    return { dtype, shape, path, offset, byteLength };
   }
 
   /** Checks an input against what the file declares; axes of one name have one size. */

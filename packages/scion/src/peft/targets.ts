@@ -37,7 +37,8 @@ export function findTargets(model: Module, options: TargetOptions): [path: strin
   const all = [...model.modules()].filter((entry): entry is [string, Adaptable] =>
     adaptable(entry[1]) && !isLeftOut(entry[0], options));
   const { target_modules: targets, layers_to_transform: layers } = options;
-  const named = typeof targets === 'string' ? byExpression(all, targets) : byList(all, targets);
+  const hint = [...model.modules()].map(([, { limitation }]) => (limitation === undefined ? '' : `; ${limitation}`)).join('');
+  const named = typeof targets === 'string' ? byExpression(all, targets, hint) : byList(all, targets, hint);
   if (layers === undefined) return named;
   const numberOf = (path: string): number => Number(/\.(\d+)\./.exec(path)?.[1] ?? -1);
   checkLayers('layers_to_transform', layers, named.map(([path]) => numberOf(path)), 'target module lies in such a layer');
@@ -58,23 +59,24 @@ function wholePath(option: string, text: string): RegExp {
 
 type Entries = readonly [string, Adaptable][];
 
-function byExpression(all: Entries, text: string): [string, Adaptable][] {
+/** @param hint why the model may have fewer layers than one expects, for messages */
+function byExpression(all: Entries, text: string, hint: string): [string, Adaptable][] {
   if (text === 'all-linear') {
     const found = all.filter(([, module]) => module instanceof Linear);
-    return found.length > 0 ? found : refuse(['target_modules', 'all-linear: the model has no linear layer']);
+    return found.length > 0 ? found : refuse(['target_modules', `all-linear: the model has no linear layer${hint}`]);
   }
   const expression = wholePath('target_modules', text);
   const found = all.filter(([path]) => expression.test(path));
   if (found.length > 0) return found;
   return refuse(['target_modules', `${JSON.stringify(text)} matches the whole path of no linear layer or convolution; `
-    + `paths are like ${examples(all, text)}`]);
+    + `paths are like ${examples(all, text)}${hint}`]);
 }
 
-function byList(all: Entries, names: readonly string[]): [string, Adaptable][] {
+function byList(all: Entries, names: readonly string[], hint: string): [string, Adaptable][] {
   const unknown = names.filter((name) => !all.some(([path]) => endsWith(path, name)));
   if (unknown.length > 0) {
     refuse(...unknown.map((name): [string, string] => ['target_modules',
-      `${JSON.stringify(name)} is the end of the path of no linear layer or convolution; there are ${examples(all, name)}`]));
+      `${JSON.stringify(name)} is the end of the path of no linear layer or convolution; there are ${examples(all, name)}${hint}`]));
   }
   return all.filter(([path]) => names.some((name) => endsWith(path, name)));
 }

@@ -1,16 +1,11 @@
 /** A dual encoder whose towers are imported ONNX graphs, as transformers.js lays them out. */
 import { Graph, type Value } from '../../ir/graph.js';
 import type { OnnxValue } from '../../onnx/decode.js';
-import type { BuildOptions, ImportedModel } from '../../onnx/import.js';
+import type { ImportedModel } from '../../onnx/import.js';
 import * as f from '../../nn/functional.js';
 import { inputError } from '../../util/errors.js';
 import { float32, int64 } from '../../util/tensor.js';
-
-/** The graphs of a model; the same one twice where one file holds both towers. */
-export interface OnnxTowers {
-  readonly image: ImportedModel;
-  readonly text?: ImportedModel;
-}
+import { ImportedTowers, type OnnxTowers } from './layers.js';
 
 /** What config.json says, as far as it is needed. */
 export interface Config {
@@ -32,10 +27,8 @@ const usualScale = 100;
 /** What transformers' models give where nothing is pooled: [B, tokens, d]. */
 const states = 'last_hidden_state';
 
-type Replace = Omit<BuildOptions, 'outputs'>;
-
 /** An image tower. */
-export class OnnxImage {
+export class OnnxImage extends ImportedTowers {
   readonly imageSize: number;
   /** For a preprocessor_config.json that does not say it. */
   readonly imageProcessor = 'CLIPImageProcessor';
@@ -48,9 +41,9 @@ export class OnnxImage {
    * @throws ScionError of kind `input`: inputs or outputs that are not those of an image tower, a size that neither the
    *   graph nor config.json says, or ops that are not read
    */
-  constructor(
-    protected readonly path: string, protected readonly config: Config, private readonly image: ImportedModel,
-  ) {
+  constructor(path: string, protected readonly config: Config, towers: OnnxTowers) {
+    super(path, towers);
+    const { image } = towers;
     const { model_type: type, vision_config: vision, image_size: size } = config;
     this.usual = typeof type === 'string' && Object.hasOwn(known, type) ? known[type] : undefined;
     this.pixels = this.imageInput(image);
@@ -62,15 +55,15 @@ export class OnnxImage {
   }
 
   /** images [B, 3, size, size] → [B, d] */
-  imageFeatures(images: Value, options: Replace = {}): Value {
-    return this.features(this.image, images.graph, { [this.pixels]: images }, this.imageOutput, options);
+  imageFeatures(images: Value): Value {
+    return this.features(this.towers.image, images.graph, { [this.pixels]: images }, this.imageOutput);
   }
 
   /** The first token of a sequence stands for the picture: the class token of ViT and DINOv2. */
   protected features(
-    model: ImportedModel, graph: Graph, feeds: Readonly<Record<string, Value>>, output: string, options: Replace,
+    model: ImportedModel, graph: Graph, feeds: Readonly<Record<string, Value>>, output: string,
   ): Value {
-    const value = model.build(graph, feeds, { ...options, outputs: [output] })[output]!;
+    const value = model.build(graph, feeds, { outputs: [output], replace: this.adapted(model) })[output]!;
     const { shape } = value;
     if (shape.length === 2) return value;
     if (output === states && shape.length === 3) return f.reshape(f.slice(value, 1, 0, 1), [shape[0]!, shape[2]!]);
@@ -111,8 +104,8 @@ export class OnnxEncoder extends OnnxImage {
   private readonly textOutput: string;
 
   /** @throws ScionError of kind `input` as for an image tower, and the same of the text tower */
-  constructor(path: string, config: Config, private readonly towers: Required<OnnxTowers>) {
-    super(path, config, towers.image);
+  constructor(path: string, config: Config, protected override readonly towers: Required<OnnxTowers>) {
+    super(path, config, towers);
     const { text } = towers;
     this.readsPadding = this.usual?.readsPadding ?? false;
     const eos = config.model_type === 'clip' ? config.text_config?.eos_token_id : undefined;
@@ -129,7 +122,7 @@ export class OnnxEncoder extends OnnxImage {
   }
 
   /** ids int64 [B, T] → [B, d] */
-  textFeatures(ids: Value, options: Replace = {}): Value {
+  textFeatures(ids: Value): Value {
     const { text } = this.towers;
     const [rows, length] = ids.shape as [number, number];
     const each = (at: (place: number) => number): Value => ids.graph.constant(
@@ -141,7 +134,7 @@ export class OnnxEncoder extends OnnxImage {
     // some files take whole numbers of 32 bits
     const feeds = [...text.inputs].flatMap(([name, { dtype }]) => (Object.hasOwn(given, name)
       ? [[name, f.cast(given[name]!(), dtype === 'int32' ? dtype : 'int64')] as const] : []));
-    return this.features(text, ids.graph, Object.fromEntries(feeds), this.textOutput, options);
+    return this.features(text, ids.graph, Object.fromEntries(feeds), this.textOutput);
   }
 
   /** The factor on cosines: `exp(logit_scale)` of a file with both towers, else 100. */
@@ -158,5 +151,5 @@ const list = (values: ReadonlyMap<string, OnnxValue>): string =>
 /** @throws ScionError of kind `input` where the graphs are not those of an image encoder or a dual one */
 export function loadOnnx(path: string, config: unknown, { image, text }: OnnxTowers): OnnxImage | OnnxEncoder {
   const known: Config = config ?? {};
-  return text ? new OnnxEncoder(path, known, { image, text }) : new OnnxImage(path, known, image);
+  return text ? new OnnxEncoder(path, known, { image, text }) : new OnnxImage(path, known, { image });
 }

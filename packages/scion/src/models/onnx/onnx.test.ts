@@ -66,14 +66,14 @@ test('without pooled rows the first token stands for the picture', async () => {
       { op: 'Reshape', inputs: ['r', 'shape'], outputs: ['last_hidden_state'] }],
     constants: { shape: int64([3], [0, 6, 5]) },
   }));
-  expect(() => new OnnxImage('m', {}, model)).toThrow(/takes "pixel_values" as float32\[b, 3, 2, 5\]/); // no square
+  expect(() => new OnnxImage('m', {}, { image: model })).toThrow(/takes "pixel_values" as float32\[b, 3, 2, 5\]/); // no square
   const square = imported(onnxModel({
     opset: 18, inputs: { pixel_values: { dtype: 'float32', shape: ['b', 3, 2, 2] } }, outputs: ['last_hidden_state'],
     nodes: [{ op: 'Reshape', inputs: ['pixel_values', 'shape'], outputs: ['last_hidden_state'] }],
     constants: { shape: int64([3], [0, 4, 3]) },
   }));
   const graph = new Graph();
-  graph.output('y', new OnnxImage('m', {}, square).imageFeatures(graph.input('x', 'float32', [2, 3, 2, 2])));
+  graph.output('y', new OnnxImage('m', {}, { image: square }).imageFeatures(graph.input('x', 'float32', [2, 3, 2, 2])));
   const x = float32([2, 3, 2, 2], Float32Array.from({ length: 24 }, (_, i) => i));
   expect(rows((await run(runtime, graph, { x }))['y']!)).toEqual([[0, 1, 2], [12, 13, 14]]);
 });
