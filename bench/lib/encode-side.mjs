@@ -25,22 +25,6 @@ async function cost(items, body) {
   return { wall: wall / items.length, processors: (user + system) / 1e3 / items.length };
 }
 
-/** Hashed as the commands do it, and in lists without two of the same content, which would be computed once. */
-async function distinct(paths) {
-  const lists = [];
-  let seen = new Set();
-  for (const path of paths) {
-    const hash = await sha256(path);
-    if (lists.length === 0 || seen.has(hash)) {
-      lists.push([]);
-      seen = new Set();
-    }
-    seen.add(hash);
-    lists.at(-1).push({ path, sha256: hash, view: 0 });
-  }
-  return lists;
-}
-
 await serve({
   async load({ checkpoint, batch, threads }) {
     processor = await readImageProcessor(`${checkpoint}/preprocessor_config.json`);
@@ -50,10 +34,12 @@ await serve({
   },
   async encode({ paths, features: wanted }) {
     const start = performance.now();
-    const features = [];
-    for (const pictures of await distinct(paths)) features.push((await encoder.encode(pictures)).features.data);
+    const pictures = [];
+    // hashed as the commands do it
+    for (const path of paths) pictures.push({ path, sha256: await sha256(path), view: 0 });
+    const { features } = await encoder.encode(pictures);
     const seconds = (performance.now() - start) / 1e3;
-    return { seconds, ...(wanted && { features: features.flatMap((rows) => [...rows]) }) };
+    return { seconds, ...(wanted && { features: [...features.data] }) };
   },
   memory: () => ({ peak_rss_bytes: peakMemory() }),
 

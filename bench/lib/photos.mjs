@@ -1,6 +1,6 @@
 // The pictures of the encode benchmark: those of a folder, or made here.
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, symlink } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, extname, join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { Random } from '../../packages/scion/dist/util/random.js';
@@ -37,8 +37,9 @@ async function make(folder) {
 }
 
 /**
- * `count` paths. Where the folder `data` (with those below it) has fewer pictures, they come again under other names, by
- * links in `out`; without `data`, 100 JPEGs of 800 × 600 pixels are made there.
+ * `count` paths of files of `count` contents, since Scion computes one content once. Where the folder `data` (with those
+ * below it) has fewer pictures, copies in `out` take their place, each with its number behind the end of the picture,
+ * where no decoder looks; without `data`, 100 JPEGs of 800 × 600 pixels are made there.
  */
 export async function photographs({ data, count, out }) {
   const folder = resolve(data ?? `${out}/made-photographs`);
@@ -46,16 +47,21 @@ export async function photographs({ data, count, out }) {
   const found = (await readdir(folder, { recursive: true }))
     .filter((name) => /\.(jpe?g|png|webp)$/i.test(name)).sort().map((name) => join(folder, name));
   if (found.length === 0) throw new Error(`--data ${data}: no picture, expected .jpg, .png or .webp files`);
-  const links = `${out}/again`;
-  await rm(links, { recursive: true, force: true });
-  await mkdir(links, { recursive: true });
-  return Promise.all(Array.from({ length: count }, async (_, i) => {
+  const copies = `${out}/again`;
+  await rm(copies, { recursive: true, force: true });
+  await mkdir(copies, { recursive: true });
+  const paths = [];
+  for (let i = 0; i < count; i++) {
     const path = found[i % found.length];
-    if (i < found.length) return path;
-    const again = `${links}/${basename(path, extname(path))}-${i}${extname(path)}`;
-    await symlink(path, again);
-    return again;
-  }));
+    if (i < found.length) {
+      paths.push(path);
+      continue;
+    }
+    const again = `${copies}/${basename(path, extname(path))}-${i}${extname(path)}`;
+    await writeFile(again, Buffer.concat([await readFile(path), Buffer.from(String(i))]));
+    paths.push(again);
+  }
+  return paths;
 }
 
 /** Pictures that need no resizing: the middle of others, as PNG. */

@@ -6,7 +6,7 @@ import {
   AttributeProtoSchema, AttributeProto_AttributeType as Kind, ModelProtoSchema, NodeProtoSchema, TensorProtoSchema,
   ValueInfoProtoSchema,
 } from '../../packages/scion/dist/onnx/generated/onnx_pb.js';
-import { onnxTypes } from '../../packages/scion/dist/onnx/encode.js';
+import { onnxTypes } from '../../packages/scion/dist/onnx/dtypes.js';
 
 const attribute = (name, value) => create(AttributeProtoSchema, {
   name,

@@ -67,7 +67,7 @@ async function run(options: Record<string, unknown>): Promise<void> {
         `${classes} classes, ${Object.entries(rows)
           .map(([s, n]) => `${n} ${s}`)
           .join(' and ')} rows, features of ${dim} numbers in ${seconds.toFixed(1)} s`,
-        ...(pictures.left_out.length ? [`${pictures.left_out.length} pictures left out`] : []),
+        ...(pictures.left_out.length ? [`pictures left out: ${pictures.left_out.length}`] : []),
         `feature file: ${out}`,
       ].join('\n'),
   );

@@ -171,7 +171,7 @@ async function withRun(
   const run = await withFlagNames({ ...options }, [deviceFlag], () => loadRun(path, more));
   try {
     await use(run);
-    if (left.length > 0) note(`${left.length} pictures left out`);
+    if (left.length > 0) note(`pictures left out: ${left.length}`);
   } finally {
     progress.end();
     await run.close();
