@@ -1,6 +1,7 @@
 /** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
 export { addClass, compare, describeRecipe, encodePictures, exportRun, loadRun, openRuns, resume, train } from './pipeline/index.js';
 export { openBackbone } from './pipeline/backbone.js';
+export { type MergeOptions, type MergedModel, mergeModel } from './pipeline/merge.js';
 export type { CompareOptions, ComparisonCell, ComparisonDataset, ComparisonResult } from './trainer/compare.js';
 export {
   type ExportOptions, type ExportTarget, type ExportTask, type ExportedRun, exportTargets, exportTasks,

@@ -47,7 +47,9 @@ const layout: Readonly<Record<string, Rule>> = {
     folders: [...compute, 'formats', 'data', 'trainer'], packages: ['@bufbuild/protobuf'], node: /^run\.ts$/,
   },
   // the one place where training and models meet
-  pipeline: { folders: ['data', 'export', 'hub', 'models', 'trainer'], node: /^backbone\.ts$/ },
+  pipeline: {
+    folders: ['data', 'export', 'formats', 'hub', 'models', 'nn', 'peft', 'trainer'], node: /^(backbone|merge)\.ts$/,
+  },
   cli: { ...surface, folders: ['index', 'server'] },
   server: { folders: ['index'], packages: ['@fastify/multipart', 'fastify', 'prom-client'], node: /^/ },
 };

@@ -205,7 +205,7 @@ describe('work that takes its time', () => {
     let closed = false;
     const finish: (() => void)[] = [];
     const runs: RunSet = {
-      runs: new Map(),
+      models: 1, runs: new Map(),
       classify: () => new Promise((resolve) => { finish.push(() => resolve(new Map())); }),
       close: async () => { closed = true; await sleep(0); },
     };
@@ -265,7 +265,7 @@ describe('work that takes its time', () => {
   test('a defect is a 500 without its insides', async () => {
     const defects: unknown[] = [];
     const runs: RunSet = {
-      runs: new Map(), classify: () => Promise.reject(new Error('secret')), close: () => Promise.resolve(),
+      models: 1, runs: new Map(), classify: () => Promise.reject(new Error('secret')), close: () => Promise.resolve(),
     };
     const app = application(runs, { ...settings, onDefect: (error) => defects.push(error) });
     const url = await app.listen({ port: 0, host: '127.0.0.1' });

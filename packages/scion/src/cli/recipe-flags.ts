@@ -23,6 +23,7 @@ export const pictureFlags: Flag[] = [
   { flag: '--model <name|path|org/name>', path: 'model' },
   { flag: '--revision <name>', path: 'revision' },
   { flag: '--model-dtype <name>', path: 'model_dtype' },
+  { flag: '--adapter <folder>', path: 'adapter' },
   {
     flag: '--template <text>',
     path: 'templates',

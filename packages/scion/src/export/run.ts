@@ -1,4 +1,7 @@
-/** A finished run as files that other programs load: plain ONNX, or the folder of a model for transformers.js. */
+/**
+ * A finished run as files that other programs load: plain ONNX, the folder of a model for transformers.js, or an adapter
+ * of Python's PEFT.
+ */
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
@@ -14,11 +17,12 @@ import type { Backbone, TextTower } from '../trainer/encode.js';
 import { type StoredRun, readRun, storedModule } from '../trainer/run.js';
 import { type RunOptions, checkDim, openRunBackbone } from '../trainer/run-pictures.js';
 import { ScionError, inputError, unknownName, usageError } from '../util/errors.js';
+import { exportPeft } from './peft.js';
 import { type Build, inferenceModel } from './model.js';
 import { FixedSize, type OpenAxis } from './symbolic.js';
 import { type WeightFormat, inlineLimit, weightFormats, writeModel } from './weights.js';
 
-export const exportTargets = ['onnx', 'transformers.js'] as const;
+export const exportTargets = ['onnx', 'transformers.js', 'peft'] as const;
 export type ExportTarget = (typeof exportTargets)[number];
 
 export interface ExportOptions extends Pick<RunOptions, 'model' | 'revision' | 'openBackbone'> {
@@ -27,13 +31,16 @@ export interface ExportOptions extends Pick<RunOptions, 'model' | 'revision' | '
   task?: ExportTask | undefined;
   /** Formats of the weights, each a model file; the first is the one that transformers.js takes by itself. */
   dtypes?: readonly WeightFormat[] | undefined;
+  /** Whether an adapter is added to the weights where it can be; otherwise its products stand in the graph. Default true. */
+  merge?: boolean | undefined;
   /** Weights in bytes beyond which they stand in a file of external data. Default 1 GiB. */
   inlineLimit?: number | undefined;
 }
 
 export interface ExportedRun {
   folder: string;
-  task: ExportTask;
+  /** Of a model; an adapter has none. */
+  task?: ExportTask;
   /** Paths below the folder. */
   files: string[];
 }
@@ -159,6 +166,7 @@ function openTo({ path, stored: { info } }: Source, module: FeatureModule): (fea
 export async function exportRun(path: string, folder: string, options: ExportOptions): Promise<ExportedRun> {
   const { to, task: name = 'image-classification', dtypes = ['fp32'] } = options;
   checkNames(to, name, dtypes);
+  if (to === 'peft') return { folder, files: await exportPeft(path, folder, options) };
   const source = await open(path, options);
   const task: Task = tasks[name];
   task.check?.(source);
@@ -220,7 +228,7 @@ async function open(path: string, options: ExportOptions): Promise<Source> {
   const { info, support, values } = stored;
   const module = storedModule(path, info, support, values).freeze(values);
   const cache = info.recipe['cache'] === false ? undefined : cacheFolder();
-  const backbone = await openRunBackbone(path, info, options, cache);
+  const backbone = await openRunBackbone(path, info, options, cache, options.merge ?? true);
   checkDim(path, info, backbone.encoder.imageFeatures(pixels(backbone, new Graph(), 1)).shape[1]!);
   return { path, stored, backbone, module, temperature: info.result.calibration?.temperature ?? 1 };
 }

@@ -3,6 +3,7 @@
  * row here.
  */
 import type { Graph, Value } from '../ir/graph.js';
+import type { Module } from '../nn/module.js';
 import { inputError } from '../util/errors.js';
 import { loadClip } from './clip/model.js';
 import { isOpenAi } from './clip/openai.js';
@@ -14,7 +15,7 @@ import { loadVit } from './vit/model.js';
 import type { Checkpoint } from './weights.js';
 
 /** A frozen model of images. */
-export interface ImageBackbone {
+export interface ImageBackbone extends Module {
   /** Pictures are square, with this many pixels on a side. */
   readonly imageSize: number;
   /** Where pictures of other sizes are taken too, and of unequal sides: the least side. */

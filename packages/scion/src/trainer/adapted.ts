@@ -1,19 +1,15 @@
 /** A backbone that a method adapts from within, as a classifier of pictures by its own words. */
-import { createHash } from 'node:crypto';
 import type { Split } from '../data/feature-file.js';
-import type { TextTokenizer } from '../data/tokenizer.js';
 import { Graph, type Value } from '../ir/graph.js';
 import * as f from '../nn/functional.js';
 import type { Module } from '../nn/module.js';
 import { type Parameter, bind, boundParameters, frozen } from '../nn/parameter.js';
-import {
-  type BackboneMethod, type FeatureInputs, FeatureModule, type PromptWords, cosineLogits, mergedWeights, unmergeable,
-} from '../peft/index.js';
+import { type BackboneMethod, type FeatureInputs, FeatureModule, type PromptWords, cosineLogits } from '../peft/index.js';
 import type { Runtime, SessionOptions, Tensors } from '../runtime/session.js';
 import { usageError } from '../util/errors.js';
-import { type Tensor, float32, tensor, toFloat32 } from '../util/tensor.js';
+import { type Tensor, float32, tensor } from '../util/tensor.js';
 import { compileInference } from './compile.js';
-import type { Backbone, DualEncoder, ImageTower } from './encode.js';
+import type { Backbone, DualEncoder } from './encode.js';
 import type { PictureLoader } from './picture-loader.js';
 import { openProgram } from './program.js';
 
@@ -31,7 +27,8 @@ export type Classifying = FeatureModule & { readonly images?: ImageSide | undefi
 /** The pictures of a split, where a module needs them. */
 export type Rows = Pick<Split, 'features' | 'images'>;
 
-type Tree = Module & DualEncoder;
+/** A fresh encoder with words. */
+export type Tree = Module & DualEncoder;
 
 /** What an adapted model is made of beside its method. */
 export interface AdaptedSource {
@@ -109,7 +106,10 @@ export class FixedTexts extends FeatureModule {
   logits(features: Value): Value {
     return cosineLogits(features, bind(features.graph, this.texts), this.inputs.logitScale);
   }
+}
 
+/** The same of a run that can be asked about other words as well. */
+export class OpenTexts extends FixedTexts {
   /** The feature is the adapted tower's already. */
   override comparedWithTexts(features: Value): Value {
     return features;
@@ -124,9 +124,9 @@ export async function attach(
   { fresh, read, name, text }: Backbone, method: BackboneMethod, config: Record<string, unknown>,
   { classNames, prompts }: Pick<AdaptedSource, 'classNames' | 'prompts'>,
 ): Promise<{ tree: Tree; ids: Tensor<'int64'>[] }> {
-  if (!text || !fresh) {
-    const lacks = text ? 'is no tree of modules' : 'sees pictures alone, and its classes are told by words';
-    throw usageError('model', `${name} ${lacks}, so ${method.name} cannot adapt it; take a CLIP or SigLIP model`);
+  if (!text) {
+    throw usageError('model', `${name} sees pictures alone, and ${method.name} tells classes by words; take a CLIP or SigLIP `
+      + 'model');
   }
   const tree = fresh() as Tree;
   const words: PromptWords = {
@@ -168,39 +168,4 @@ export async function classTextsOf(
   } finally {
     await session.release();
   }
-}
-
-/** How a run adapts its backbone. */
-export interface Adaptation extends Pick<AdaptedSource, 'classNames' | 'prompts'> {
-  method: BackboneMethod;
-  config: Record<string, unknown>;
-  values: Tensors;
-}
-
-/**
- * The weights of the backbone that a run has changed, by their names in the checkpoint.
- * @throws ScionError of kind `usage` where the run has changed more than weights
- */
-export async function changedWeights(backbone: Backbone, run: Adaptation): Promise<Map<string, Tensor<'float32'>>> {
-  const { tree } = await attach(backbone, run.method, run.config, run);
-  return mergedWeights(tree, { read: backbone.read }, (name) => toFloat32(run.values[name]!));
-}
-
-/**
- * The backbone as a run has adapted it, both towers.
- * @param merge whether the adapter is added to the weights, where it can be: the same up to rounding, and faster
- */
-export async function adaptedBackbone(
-  backbone: Backbone, run: Adaptation, { merge = false } = {},
-): Promise<Backbone> {
-  const { method, config, values } = run;
-  const { tree } = await attach(backbone, method, config, run);
-  const encoder: ImageTower & Tree = merge && unmergeable(tree).length === 0
-    ? (backbone.fresh!() as Tree).fix(await changedWeights(backbone, run)) : tree.freeze(values);
-  const digest = createHash('sha256').update(backbone.digest).update(JSON.stringify([method.name, config]));
-  for (const [name, { data }] of Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1))) {
-    digest.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-  }
-  const tokenizer: TextTokenizer = backbone.text!.tokenizer;
-  return { ...backbone, digest: digest.digest('hex'), encoder, text: { encoder, tokenizer } };
 }

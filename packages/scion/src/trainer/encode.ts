@@ -9,7 +9,7 @@ import type { Graph, Value } from '../ir/graph.js';
 import type { Module } from '../nn/module.js';
 import type { Parameter } from '../nn/parameter.js';
 import type { ModelDtype } from '../onnx/dtypes.js';
-import type { Device, Runtime, Session, SessionOptions } from '../runtime/session.js';
+import type { Device, Runtime, Session, SessionOptions, Tensors } from '../runtime/session.js';
 import { type ScionError, assert, stopIf } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { type Tensor, float32, numel } from '../util/tensor.js';
@@ -48,12 +48,14 @@ export interface Backbone {
   readonly revision?: string;
   /** The precision of ONNX files that was asked for. */
   readonly dtype?: ModelDtype;
+  /** The folder of the adapter that has been added to the weights; absolute. */
+  readonly adapter?: string;
   /** SHA-256 of weights, configuration and tokenizer, in hexadecimal. */
   readonly digest: string;
   readonly encoder: ImageTower;
   readonly processor: ImageProcessor;
-  /** Makes the encoder once more, for a method that changes it. Absent where the model is no tree of modules. */
-  readonly fresh?: () => Module & (ImageTower | DualEncoder);
+  /** Makes the encoder once more, for a method that changes it. */
+  readonly fresh: () => Module & (ImageTower | DualEncoder);
   /** The value of a parameter of the encoder, from the checkpoint. */
   readonly read: (parameter: Parameter) => Promise<Tensor<'float32'>>;
   /** Absent where the model sees pictures alone, as ViT and DINOv2 do. */
@@ -70,6 +72,8 @@ export type OpenBackbone = (
     revision?: string | undefined;
     /** Of a folder with ONNX files: their precision. */
     dtype?: ModelDtype | undefined;
+    /** The folder of an adapter of Python's PEFT, which is added to the weights. */
+    adapter?: string | undefined;
     /** The cache, where there is one. */
     cache?: string | undefined;
     signal?: AbortSignal | undefined;
@@ -111,8 +115,11 @@ export interface ImageEncoder {
     pictures: readonly Picture[],
     options?: { skipBad?: ((position: number, error: ScionError) => void) | undefined; what?: string },
   ): Promise<{ features: Tensor<'float32'>; positions: number[] }>;
-  /** Pixels [N, 3, H, W] as the processor makes them, N up to the batch size → features [N, d]. Nothing is cached. */
-  encodePixels(pixels: Tensor<'float32'>): Promise<Tensor<'float32'>>;
+  /**
+   * Pixels [N, 3, H, W] as the processor makes them, N up to the batch size → features [N, d]. Nothing is cached.
+   * @param values of trained parameters, where the encoder has some that are not frozen
+   */
+  encodePixels(pixels: Tensor<'float32'>, values?: Tensors): Promise<Tensor<'float32'>>;
   /** Loads the model, which otherwise the first picture does. */
   load(): Promise<void>;
   release(): Promise<void>;
@@ -127,7 +134,7 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
     onProgress,
   } = options;
   const shape = [batchSize, 3, processor.height, processor.width];
-  const { open, dim, release } = tower(options, (graph) =>
+  const { open, dim, release, parameters } = tower(options, (graph) =>
     encoder.imageFeatures(graph.input('images', 'float32', shape)),
   );
   const cache =
@@ -153,10 +160,11 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
           view: { random: Random.seeded(views.seed).child('view', sha256, view), flip: views.flip },
         };
 
-  const encodePixels = async ({ data, shape: [count] }: Tensor<'float32'>): Promise<Tensor<'float32'>> => {
+  const encodePixels: ImageEncoder['encodePixels'] = async ({ data, shape: [count] }, values = {}) => {
     assert(count! <= batchSize, `${count} pictures for batches of ${batchSize}`);
     const pixels = count === batchSize ? data : padded(data, numel(shape));
-    const { features } = await (await open()).run({ images: float32(shape, pixels) });
+    const own = Object.fromEntries(parameters.map((name) => [name, values[name]!]));
+    const { features } = await (await open()).run({ ...own, images: float32(shape, pixels) });
     return float32([count!, dim], (features!.data as Float32Array).subarray(0, count! * dim));
   };
 
@@ -300,6 +308,8 @@ function tower(
   build: (graph: Graph) => Value,
 ): {
   dim: number;
+  /** Names of parameters that are trained, and come with every run. */
+  parameters: readonly string[];
   open: () => Promise<Session>;
   release: () => Promise<void>;
 } {
@@ -314,6 +324,7 @@ function tower(
   let session: Promise<Session> | undefined;
   return {
     dim,
+    parameters: program.parameters.flatMap(({ name, origin }) => (origin.kind === 'trained' ? [name] : [])),
     open: () => (session ??= openProgram(runtime, program, {}, settings)),
     release: async () => {
       const opened = await session?.catch(() => undefined);

@@ -121,7 +121,9 @@ async function encode(
   dataset.warnings.forEach((warning) => onWarning?.(warning));
   checkSplits(data, dataset, need);
   const prompts = await promptsOf(recipe, dataset.classNames);
-  const backbone = await open(options, model, cache, { revision: recipe.revision, dtype: recipe.model_dtype });
+  const backbone = await open(options, model, cache, {
+    revision: recipe.revision, dtype: recipe.model_dtype, adapter: recipe.adapter,
+  });
   if (!backbone.text) checkWordless(backbone, recipe, need);
   if (recipe.model === undefined) {
     onWarning?.(
@@ -243,15 +245,15 @@ export function open(
   { openBackbone, signal, onEncode: onProgress, onWarning }: SourceOptions,
   model: string,
   cache: string | undefined,
-  which: Pick<NonNullable<Parameters<OpenBackbone>[1]>, 'revision' | 'dtype'>,
+  which: Pick<NonNullable<Parameters<OpenBackbone>[1]>, 'revision' | 'dtype' | 'adapter'>,
 ): Promise<Backbone> {
   assert(openBackbone, 'no way to open a model was handed in');
   return openBackbone(model, { ...which, cache, signal, onProgress, onWarning });
 }
 
 /** What a run remembers of its model. */
-function modelOf({ name, path, digest, revision, dtype }: Backbone): NonNullable<RunInfo['pictures']>['model'] {
-  return { name, path, digest, ...(revision === undefined ? {} : { revision }), ...(dtype && { dtype }) };
+function modelOf({ name, path, digest, revision, dtype, adapter }: Backbone): NonNullable<RunInfo['pictures']>['model'] {
+  return { name, path, digest, ...(revision === undefined ? {} : { revision }), ...(dtype && { dtype }), ...(adapter === undefined ? {} : { adapter }) };
 }
 
 function checkSplits(data: string, { splits }: ImageDataset, need: Need): void {

@@ -17,6 +17,8 @@ const ofPictures = {
   revision: z.string().min(1).optional().describe('branch, tag or commit of a model of the hub (default main)'),
   model_dtype: z.enum(Object.keys(fileSuffixes) as [ModelDtype, ...ModelDtype[]]).optional()
     .describe('precision of a folder of ONNX files as transformers.js names it: fp32, fp16, q8, int8, uint8, q4, … (default fp32)'),
+  adapter: z.string().min(1).optional()
+    .describe("folder of a LoRA adapter of Python's PEFT that belongs to the model"),
   templates: templates.optional().describe(`a set of prompts: ${sets.join(' or ')} (default name for picto, else photo)`),
   descriptions: z.string().min(1).optional().describe('JSON with texts by class, as further prompts'),
   views: z

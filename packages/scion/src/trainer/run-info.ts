@@ -20,10 +20,12 @@ const runInfo = z.object({
   pictures: z
     .object({
       data: z.string(),
-      /** `revision`: the commit of a model of the hub; `dtype`: the precision of its ONNX files. */
+      /** `revision`: the commit of a model of the hub; `dtype`: the precision of its ONNX files;
+       * `adapter`: the folder of the PEFT adapter that was added to its weights. */
       model: z.object({
         name: z.string(), path: z.string(), digest: z.string(), revision: z.string().exactOptional(),
         dtype: z.enum(Object.keys(fileSuffixes) as [ModelDtype, ...ModelDtype[]]).exactOptional(),
+        adapter: z.string().exactOptional(),
       }),
       preprocessing: z.record(z.string(), z.unknown()),
       prompts: z.array(z.array(z.string())),

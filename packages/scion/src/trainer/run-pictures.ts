@@ -1,6 +1,5 @@
 /** Pictures for a finished run: its backbone, found again and checked, and features by it. */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { cacheFolder } from '../data/cache-folder.js';
 import { readDataset } from '../data/dataset.js';
 import { pictureSet } from '../data/suites.js';
@@ -9,12 +8,9 @@ import { builtInModels } from '../hub/resolve.js';
 import type { Device, Runtime } from '../runtime/session.js';
 import { type ScionError, inputError, usageError } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
-import { readSafetensors } from '../formats/safetensors-node.js';
-import { getMethod, isBackboneMethod } from '../peft/index.js';
-import { type Adaptation, adaptedBackbone } from './adapted.js';
 import { type Backbone, type ImageEncoder, openImageEncoder } from './encode.js';
 import { type SourceOptions, hashPictures, open, rowGroups } from './pictures.js';
-import { files as runFiles } from './run-folder.js';
+import { adaptationOf, adaptedBackbone } from './run-adaptation.js';
 import type { RunInfo } from './run-info.js';
 
 export interface RunOptions extends SourceOptions {
@@ -144,16 +140,6 @@ export async function openRunBackbone(
   return adaptation ? adaptedBackbone(backbone, adaptation, { merge }) : backbone;
 }
 
-/** How a finished run has adapted its backbone; undefined where its method leaves it as it is. */
-export async function adaptationOf(path: string, info: RunInfo): Promise<Adaptation | undefined> {
-  const method = getMethod(info.method, join(path, runFiles.info));
-  if (!isBackboneMethod(method)) return undefined;
-  const { tensors } = await readSafetensors(join(path, runFiles.adapter));
-  const { class_names: classNames, pictures, result } = info;
-  const config = method.config.parse(result!.config);
-  return { method, config, values: Object.fromEntries(tensors), classNames, prompts: pictures!.prompts };
-}
-
 /**
  * Opens the backbone of a run as it was before the run: where it was in training, or where `options.model` says.
  * @throws ScionError where the model is not the one that the run was trained on
@@ -180,7 +166,11 @@ export async function openPlainBackbone(
   }
   // a file that is named has the precision it has
   const dtype = model.endsWith('.onnx') ? undefined : own?.dtype;
-  const backbone = await open(options, model, cache, { revision, dtype });
+  const { adapter } = own ?? {};
+  if (adapter !== undefined && !existsSync(adapter)) {
+    throw inputError(path, `the adapter of its model is not at ${adapter} any more; put it back`);
+  }
+  const backbone = await open(options, model, cache, { revision, dtype, adapter });
   if (!pictures) return backbone;
   if (backbone.digest !== pictures.model.digest) {
     throw inputError(

@@ -1,14 +1,19 @@
-/** Several finished runs that classify pictures together: runs on the same backbone share it, and encode once. */
+/**
+ * Several finished runs that classify pictures together. Runs on the same backbone share it, and encode once; runs that
+ * adapt it in the same way share it too, and their adapters are swapped by feeding other values.
+ */
 import { cacheFolder } from '../data/cache-folder.js';
 import { processImage } from '../data/image-processor.js';
 import { nodeRuntime } from '../runtime/node.js';
-import type { Runtime } from '../runtime/session.js';
+import type { Runtime, Tensors } from '../runtime/session.js';
 import { type Issue, ScionError, unknownName } from '../util/errors.js';
 import { float32 } from '../util/tensor.js';
+import { attach } from './adapted.js';
 import { type Backbone, type ImageEncoder, openImageEncoder } from './encode.js';
 import { type PredictOptions, type Prediction, type Run, type StoredRun, readRun, runFromParts } from './run.js';
 import type { RunInfo } from './run-info.js';
-import { type RunOptions, checkDim, openRunBackbone } from './run-pictures.js';
+import { type Adaptation, adaptationOf, adaptedBackbone } from './run-adaptation.js';
+import { type RunOptions, checkDim, openPlainBackbone } from './run-pictures.js';
 
 export interface RunSetOptions extends Pick<RunOptions, 'model' | 'revision' | 'openBackbone' | 'onWarning'> {
   /** Threads of the backbone and of the methods. Default: the number of physical cores. */
@@ -27,6 +32,8 @@ export interface ClassifyOptions extends PredictOptions {
 export interface RunSet {
   /** By the names that they were opened under. */
   readonly runs: ReadonlyMap<string, RunInfo>;
+  /** Image models in memory. */
+  readonly models: number;
   /**
    * Predictions for the picture that a file's bytes hold, in the order of the runs that were asked. Calls may overlap.
    * @throws ScionError: bytes that are no picture, an unknown run, options that a run cannot follow
@@ -43,16 +50,20 @@ interface Shared {
   readonly encoder: ImageEncoder;
 }
 
+/** Bytes of an adapter that are handed over with every picture; a larger one gets a model of its own. */
+const mostSwapped = 64 * 2 ** 20;
+
 /** @throws ScionError with everything that is wrong with any of the runs */
 export async function openRuns(paths: Readonly<Record<string, string>>, options: RunSetOptions = {}): Promise<RunSet> {
   const runtimes: Runtime[] = [];
   const shared = new Map<string, Shared>();
-  const opened = new Map<string, { run: Run; shared: Shared }>();
+  const opened = new Map<string, { run: Run; shared: Shared; values: Tensors | undefined }>();
   const close = async (): Promise<void> => {
     await Promise.all(runtimes.map((runtime) => runtime.close()));
   };
-  const share = (backbone: Backbone): Shared => {
-    const key = `${backbone.digest} ${JSON.stringify(backbone.processor.settings)}`;
+  /** @param structure what its adapter is, apart from its values */
+  const share = (backbone: Backbone, structure: unknown): Shared => {
+    const key = JSON.stringify([backbone.digest, backbone.processor.settings, structure]);
     let found = shared.get(key);
     if (!found) {
       const runtime = nodeRuntime();
@@ -66,10 +77,17 @@ export async function openRuns(paths: Readonly<Record<string, string>>, options:
   const open = async (name: string, path: string): Promise<void> => {
     const stored: StoredRun = await readRun(path);
     const cache = stored.info.recipe['cache'] === false ? undefined : cacheFolder();
-    const its = share(await openRunBackbone(path, stored.info, options, cache));
+    const plain = await openPlainBackbone(path, stored.info, options, cache);
+    const adaptation = await adaptationOf(path, stored.info);
+    const swapped = adaptation && sizeOf(adaptation) <= mostSwapped;
+    const its = !adaptation ? share(plain, undefined)
+      : swapped
+        ? share({ ...plain, encoder: (await attach(plain, adaptation.method, adaptation.config, adaptation)).tree },
+          [adaptation.method.name, adaptation.config])
+        : share(await adaptedBackbone(plain, adaptation, { merge: true }), undefined);
     checkDim(path, stored.info, its.encoder.dim);
     const run = runFromParts(path, stored.info, stored.support, stored.values, { ...options, rows: 1 }, its.runtime);
-    opened.set(name, { run, shared: its });
+    opened.set(name, { run, shared: its, values: swapped ? adaptation.values : undefined });
   };
   try {
     const issues: Issue[] = [];
@@ -91,6 +109,7 @@ export async function openRuns(paths: Readonly<Record<string, string>>, options:
   }
 
   return {
+    models: shared.size,
     runs: new Map([...opened].map(([name, { run }]) => [name, run.info])),
     async classify(picture, { runs: names = [...opened.keys()], maxPixels, signal, ...chosen } = {}) {
       const asked = names.map((name) => {
@@ -98,22 +117,26 @@ export async function openRuns(paths: Readonly<Record<string, string>>, options:
         if (!found) throw unknownName('run', 'run', name, [...opened.keys()]);
         return [name, found] as const;
       });
-      const features = new Map<Shared, Float32Array>();
-      for (const [, { shared: its }] of asked) {
-        if (features.has(its)) continue;
+      const features = new Map<object, Float32Array>();
+      for (const [, { shared: its, values }] of asked) {
+        if (features.has(values ?? its)) continue;
         const { processor } = its.backbone;
         const pixels = await processImage(picture, processor, { ...(maxPixels === undefined ? {} : { maxPixels }) });
         signal?.throwIfAborted();
-        const row = await its.encoder.encodePixels(float32([1, 3, processor.height, processor.width], pixels));
-        features.set(its, row.data);
+        const row = await its.encoder.encodePixels(float32([1, 3, processor.height, processor.width], pixels), values);
+        features.set(values ?? its, row.data);
       }
       const found = new Map<string, Prediction>();
-      for (const [name, { run, shared: its }] of asked) {
-        const [prediction] = await run.predict([features.get(its)!], chosen);
+      for (const [name, { run, shared: its, values }] of asked) {
+        const [prediction] = await run.predict([features.get(values ?? its)!], chosen);
         found.set(name, prediction!);
       }
       return found;
     },
     close,
   };
+}
+
+function sizeOf({ values }: Adaptation): number {
+  return Object.values(values).reduce((sum, { data }) => sum + data.byteLength, 0);
 }

@@ -11,7 +11,7 @@ import { type Calibration, confidenceOf, rejectionThreshold, scaled } from '../t
 import { type ClassificationReport, argMax, classificationReport, probabilities } from '../tasks/classification.js';
 import { inputError, usageError } from '../util/errors.js';
 import { type Tensor, float32, toFloat32 } from '../util/tensor.js';
-import { type Classifying, FixedTexts, type Rows } from './adapted.js';
+import { type Classifying, FixedTexts, OpenTexts, type Rows } from './adapted.js';
 import { checkDevice } from './check-runtime.js';
 import { type FeatureClassifier, openClassifier } from './classifier.js';
 import { files, readRunInfo } from './run-folder.js';
@@ -133,7 +133,8 @@ export function storedModule(path: string, info: RunInfo, support: Tensors, valu
   }
   const inputs = storedInputs(info, support, path);
   if (isBackboneMethod(method)) {
-    return new FixedTexts(inputs, toFloat32(support[classTexts] ?? missing(path, files.support, classTexts))).named();
+    const texts = toFloat32(support[classTexts] ?? missing(path, files.support, classTexts));
+    return new (method.learnsPrompts ? FixedTexts : OpenTexts)(inputs, texts).named();
   }
   const module = method.create(inputs, config.data);
   for (const [name, p] of module.parameters()) {

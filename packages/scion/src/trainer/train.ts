@@ -61,7 +61,7 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
   const resolved = resolveRecipe(rest);
   const { method } = resolved;
   // a run remembers where its features are, wherever it is used from
-  for (const key of ['features', 'descriptions'] as const) {
+  for (const key of ['features', 'descriptions', 'adapter'] as const) {
     if (resolved.recipe[key] !== undefined) resolved.recipe[key] = resolve(resolved.recipe[key]);
   }
   if (resolved.recipe.data !== undefined) resolved.recipe.data = lasting(resolved.recipe.data);

@@ -10,6 +10,7 @@ interface Options {
   to?: string;
   task?: string;
   dtype: string;
+  merge: boolean;
   model?: string;
   json?: boolean;
 }
@@ -19,21 +20,23 @@ const formats = Object.keys(weightFormats);
 export function addExport(program: Command): void {
   program
     .command('export <run> <folder>')
-    .summary('a run as ONNX, or as a model for transformers.js')
+    .summary("a run as ONNX, as a model for transformers.js, or as an adapter of Python's PEFT")
     .description(
       'Writes the backbone and what was trained as one model from pixels to class logits into a new folder, with the ' +
         'class names and the preprocessing beside it. The softmax of the logits is what `scion predict` gives.',
     )
-    .option('--to <target>', `what to write: ${exportTargets.join(' or ')}`)
+    .option('--to <target>', `what to write: ${exportTargets.join(', ')}`)
     .option('--task <task>', `what the model does: ${exportTasks.join(' or ')} (asked about any words)`, exportTasks[0])
     .option('--dtype <formats>', `formats of the weights, with commas: ${formats.join(', ')}`, 'fp32')
+    .option('--no-merge', 'leave an adapter beside the weights in the graph, instead of adding it to them')
     .option('--model <name|path>', 'the backbone, where it is not where it was in training')
     .option('--json', 'print what was written as JSON')
-    .action(async (run: string, folder: string, { to, task, dtype, model, json }: Options) => {
-      if (to === undefined) throw usageError('--to', `missing: expected ${exportTargets.join(' or ')}`);
+    .action(async (run: string, folder: string, { to, task, dtype, merge, model, json }: Options) => {
+      if (to === undefined) throw usageError('--to', `missing: expected ${exportTargets.join(', ')}`);
       // names are checked where they mean something
       const exported = await exportRun(run, folder, {
-        to: to as ExportTarget, task: task as ExportTask, dtypes: dtype.split(',') as WeightFormat[], model,
+        to: to as ExportTarget, task: task as ExportTask, dtypes: dtype.split(',') as WeightFormat[], merge,
+        model,
       });
       const paths = exported.files.map((file) => `${folder}/${file}`);
       print(json === true, { run, to, ...exported }, () => paths.join('\n'));

@@ -26,7 +26,7 @@ const config = JSON.parse(await readFile(`${fixtures}onnx/clip/config.json`, 'ut
 
 type Tree = Module & DualBackbone;
 const load = async (path: string): Promise<Tree> =>
-  loadBackbone({ ...await readCheckpoint(fixtures + path), config }) as DualBackbone as Tree;
+  loadBackbone({ ...await readCheckpoint(fixtures + path), config }) as DualBackbone;
 const original = 'clip/pictures/model';
 const exported = ['onnx/clip', 'onnx/clip-dynamo', 'onnx/clip-joint'] as const;
 

@@ -1,0 +1,36 @@
+/** A run's LoRA as an adapter of Python's PEFT. */
+import { cacheFolder } from '../data/cache-folder.js';
+import { type LoraConfig, peftAdapterFiles, writePeftAdapter } from '../peft/index.js';
+import { attach } from '../trainer/adapted.js';
+import { adaptationOf } from '../trainer/run-adaptation.js';
+import { type RunOptions, openPlainBackbone } from '../trainer/run-pictures.js';
+import { readRun } from '../trainer/run.js';
+import { inputError, usageError } from '../util/errors.js';
+import { toFloat32 } from '../util/tensor.js';
+
+/** Methods that PEFT has under the name of LoRA. */
+const loraMethods = ['lora', 'clip-lora'];
+
+/**
+ * Writes adapter_config.json and adapter_model.safetensors into a new folder.
+ * @returns the files
+ * @throws ScionError of kind `input` for a run of another method
+ */
+export async function exportPeft(
+  path: string, folder: string, options: Pick<RunOptions, 'model' | 'revision' | 'openBackbone'>,
+): Promise<string[]> {
+  const { info } = await readRun(path);
+  const adaptation = await adaptationOf(path, info);
+  if (!adaptation || !loraMethods.includes(adaptation.method.name)) {
+    throw inputError(path, `${info.method} is no method of Python's PEFT that Scion writes; train ${loraMethods.join(' or ')}`);
+  }
+  const cache = info.recipe['cache'] === false ? undefined : cacheFolder();
+  const backbone = await openPlainBackbone(path, info, options, cache);
+  const { tree } = await attach(backbone, adaptation.method, adaptation.config, adaptation);
+  const adapter = peftAdapterFiles(
+    tree, adaptation.config as LoraConfig, (name) => toFloat32(adaptation.values[name]!), { baseModel: backbone.name });
+  await writePeftAdapter(folder, adapter).catch((error: unknown) => {
+    throw usageError('folder', (error as Error).message, { cause: error });
+  });
+  return ['adapter_config.json', 'adapter_model.safetensors'];
+}

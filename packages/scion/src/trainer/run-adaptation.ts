@@ -1,0 +1,52 @@
+/** How a finished run has adapted its backbone, and the backbone with that in it. */
+import { join } from 'node:path';
+import { digestOfTensors } from '../formats/digest-node.js';
+import { readSafetensors } from '../formats/safetensors-node.js';
+import { type BackboneMethod, getMethod, isBackboneMethod, mergedWeights, unmergeable } from '../peft/index.js';
+import type { Tensors } from '../runtime/session.js';
+import { type Tensor, toFloat32 } from '../util/tensor.js';
+import { type AdaptedSource, type Tree, attach } from './adapted.js';
+import type { Backbone } from './encode.js';
+import { files } from './run-folder.js';
+import type { RunInfo } from './run-info.js';
+
+/** How a run adapts its backbone. */
+export interface Adaptation extends Pick<AdaptedSource, 'classNames' | 'prompts'> {
+  method: BackboneMethod;
+  config: Record<string, unknown>;
+  values: Tensors;
+}
+
+/**
+ * The weights of the backbone that a run has changed, by their names in the checkpoint.
+ * @throws ScionError of kind `usage` where the run has changed more than weights
+ */
+export async function changedWeights(backbone: Backbone, run: Adaptation): Promise<Map<string, Tensor<'float32'>>> {
+  const { tree } = await attach(backbone, run.method, run.config, run);
+  return mergedWeights(tree, { read: backbone.read }, (name) => toFloat32(run.values[name]!));
+}
+
+/**
+ * The backbone as a run has adapted it, both towers.
+ * @param merge whether the adapter is added to the weights, where it can be: the same up to rounding, and faster
+ */
+export async function adaptedBackbone(
+  backbone: Backbone, run: Adaptation, { merge = false } = {},
+): Promise<Backbone> {
+  const { method, config, values } = run;
+  const { tree } = await attach(backbone, method, config, run);
+  const encoder: Tree = merge && unmergeable(tree).length === 0
+    ? (backbone.fresh() as Tree).fix(await changedWeights(backbone, run)) : tree.freeze(values);
+  const digest = digestOfTensors(Object.entries(values), JSON.stringify([backbone.digest, method.name, config]));
+  return { ...backbone, digest, encoder, text: { encoder, tokenizer: backbone.text!.tokenizer } };
+}
+
+/** How a finished run has adapted its backbone; undefined where its method leaves it as it is. */
+export async function adaptationOf(path: string, info: RunInfo): Promise<Adaptation | undefined> {
+  const method = getMethod(info.method, join(path, files.info));
+  if (!isBackboneMethod(method)) return undefined;
+  const { tensors } = await readSafetensors(join(path, files.adapter));
+  const { class_names: classNames, pictures, result } = info;
+  const config = method.config.parse(result!.config);
+  return { method, config, values: Object.fromEntries(tensors), classNames, prompts: pictures!.prompts };
+}
