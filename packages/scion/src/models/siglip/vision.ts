@@ -97,7 +97,9 @@ export class SiglipVision extends Module {
     const { graph } = images;
     const embedded = this.run('embeddings', images);
     const states = graph.within('encoder', () => this.part<Encoder>('encoder').states(embedded));
-    const last = this.run('post_layernorm', states.at(-1)!);
+    // learned prompts come last and are not pooled
+    const [all, patches] = [states.at(-1)!, embedded.shape[0]!];
+    const last = this.run('post_layernorm', all.shape[0] === patches ? all : f.slice(all, 0, 0, patches));
     return { states, pooled: this.run('head', last) };
   }
 }

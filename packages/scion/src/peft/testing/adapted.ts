@@ -5,14 +5,15 @@ import { readSafetensors } from '../../formats/safetensors-node.js';
 import { readCheckpoint } from '../../hub/checkpoint.js';
 import type { Graph, Value } from '../../ir/graph.js';
 import { loadBackbone } from '../../models/index.js';
+import * as f from '../../nn/functional.js';
 import type { Module } from '../../nn/module.js';
-import type { Parameter } from '../../nn/parameter.js';
+import { type Parameter, init } from '../../nn/parameter.js';
 import type { Runtime, Tensors } from '../../runtime/session.js';
 import { compileInference, compileObjective } from '../../trainer/compile.js';
 import { openProgram } from '../../trainer/program.js';
 import { assert } from '../../util/errors.js';
 import { Random } from '../../util/random.js';
-import { type Tensor, float32, toFloat64 } from '../../util/tensor.js';
+import { type Shape, type Tensor, float32, int64, toFloat64 } from '../../util/tensor.js';
 import type { AttachContext, Attached, BackboneMethod, PromptWords } from '../backbone-method.js';
 
 export const fixtures = fileURLToPath(new URL('../../../../../fixtures/', import.meta.url));
@@ -79,6 +80,42 @@ export async function objective(
   } finally {
     await session.release();
   }
+}
+
+/**
+ * The largest gradient of every row of every trained parameter (one row where it is a vector), by its name: of all
+ * features of the given inputs, each with a random factor.
+ */
+export async function rowGradients(
+  runtime: Runtime, model: Model, feeds: { images?: Tensor<'float32'>; ids?: Tensor<'int64'> }, values: Tensors,
+): Promise<Record<string, number[]>> {
+  const random = Random.seeded(4);
+  const got = await objective(runtime, (graph) => {
+    const towers = [
+      ...(feeds.images ? [model.imageFeatures(graph.input('images', 'float32', feeds.images.shape))] : []),
+      ...(feeds.ids ? [model.textFeatures(graph.input('ids', 'int64', feeds.ids.shape))] : []),
+    ];
+    return towers.map((y) => f.reduceSum(f.mul(y, f.constant(graph, drawn(y.shape, random))))).reduce((a, b) => f.add(a, b));
+  }, { ...feeds }, values);
+  return Object.fromEntries(Object.entries(got).flatMap(([name, { shape, data }]) => {
+    if (!name.startsWith('grad.')) return [];
+    const [rows, width] = shape.length === 1 ? [1, shape[0]!] : [shape[0]!, shape[1]!];
+    const largest = Array.from({ length: rows }, (_, row) =>
+      Math.max(...(data as Float32Array).slice(row * width, (row + 1) * width).map(Math.abs)));
+    return [[name.slice('grad.'.length), largest]];
+  }));
+}
+
+/** Normal numbers. */
+export function drawn(shape: Shape, random: Random): Tensor<'float32'> {
+  return init.normal(1)(shape, random);
+}
+
+/** The cross entropy of pictures against the texts of as many classes, picture i of class i mod K. */
+export function classificationLoss(graph: Graph, images: Value, texts: Value): Value {
+  const [count, classes] = [images.shape[0]!, texts.shape[0]!];
+  const logits = f.fusedMatMul(f.l2Normalize(images), f.l2Normalize(texts), { transB: 1, alpha: 10 });
+  return f.crossEntropy(logits, f.constant(graph, int64([count], Array.from({ length: count }, (_, i) => i % classes))));
 }
 
 /** Gradient descent: the losses before each step, and the values at the end. */
