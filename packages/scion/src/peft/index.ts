@@ -8,6 +8,8 @@ import { bitFit } from './bitfit/index.js';
 import { coop } from './coop/index.js';
 import { fullFineTuning } from './full-finetuning/index.js';
 import { layerNormTuning } from './layernorm-tuning/index.js';
+import { prefixTuning } from './prefix-tuning/index.js';
+import { promptTuning } from './prompt-tuning/index.js';
 import { clipLora, lora } from './lora/index.js';
 import { linearProbe } from './linear-probe/index.js';
 import type { ParityCheck } from './parity.js';
@@ -32,6 +34,8 @@ registerMethod(adaptFormer);
 registerMethod(bitFit);
 registerMethod(layerNormTuning);
 registerMethod(coop);
+registerMethod(promptTuning);
+registerMethod(prefixTuning);
 registerMethod(fullFineTuning);
 
 /** Checks against reference files, by the prefix of the file's name. */

@@ -65,6 +65,7 @@ function attachPrompts(model: Module, config: PromptTuningConfig, context: Attac
  * norm in front of the first layer, which in MaPLe's code they pass.
  */
 export const promptTuning: BackboneMethod<typeof promptTuningConfig> = {
+  learnsPrompts: true,
   name: 'prompt-tuning',
   title: 'Prompt tuning',
   paper: 'https://arxiv.org/abs/2203.12119',
