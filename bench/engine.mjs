@@ -6,10 +6,10 @@ import { megabytes, percent, spread, table } from './lib/markdown.mjs';
 import { quartiles, repeat, tolerated } from './lib/pairs.mjs';
 import { start, startPeer } from './lib/processes.mjs';
 import { profiled } from './lib/profile.mjs';
+import { recomputation } from './lib/recomputation.mjs';
 import { files } from './lib/weights.mjs';
 
 const folder = new URL('.', import.meta.url).pathname;
-const batch = 8;
 /** Square matrix products; the fastest of them counts as the machine's rate. */
 const sizes = [1536, 2048, 4096];
 const parts = ['forward', 'train'];
@@ -19,8 +19,11 @@ const ortVersion = createRequire(import.meta.url)('onnxruntime-node/package.json
 
 const scion = () => start(process.execPath, [`${folder}lib/engine-side.mjs`]);
 
-/** @param {{ tokens: number[], repetitions?: number, threads: number, python: string, profile: boolean }} options */
-export async function engine({ tokens, repetitions, threads, python, profile }) {
+/**
+ * @param {{ batch: number, tokens: number[], repetitions?: number, threads: number, python: string, profile: boolean,
+ *   recompute: boolean }} options
+ */
+export async function engine({ batch, tokens, repetitions, threads, python, profile, recompute }) {
   const result = { machine: machine(), onnxruntime: ortVersion, threads, batch, cases: [] };
   console.log(`${describe(result.machine)}; ONNX Runtime ${ortVersion}, ${threads} threads`);
   for (const n of tokens) {
@@ -30,12 +33,22 @@ export async function engine({ tokens, repetitions, threads, python, profile }) 
     if (profile) {
       const side = scion();
       await profiled(side, async (profile, steps) => {
-        await side.ask('load', { ...load, parts: ['train'], profile });
+        await side.ask('load', { ...load, parts: ['train'], profile, recompute });
         for (let i = 0; i < steps; i++) await side.ask('train');
       });
       continue;
     }
-    const one = await measure(load, repetitions ?? (n < 100 ? 7 : 5), python);
+    const wanted = repetitions ?? (n < 100 ? 7 : 5);
+    if (recompute) {
+      const open = async (recompute) => {
+        const side = scion();
+        await side.ask('load', { ...load, parts: ['train'], recompute });
+        return side;
+      };
+      result.cases.push({ tokens: n, ...await recomputation(open, wanted) });
+      continue;
+    }
+    const one = await measure(load, wanted, python);
     result.cases.push(one);
     print(one);
   }

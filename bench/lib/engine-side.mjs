@@ -38,10 +38,10 @@ const seconds = async (body) => {
 
 /** What the process is asked to hold: a process whose memory is measured holds one part alone. */
 const parts = {
-  async train(profile) {
+  async train({ profile, recompute }) {
     program = compileTraining({
       build: (graph) => ({ loss: loss(graph).loss }), optimizer: adamw({ weightDecay: 0.01 }),
-      groups: [{ name: 'all', match: () => true, lr: 1e-4 }],
+      groups: [{ name: 'all', match: () => true, lr: 1e-4 }], recompute,
     });
     sessions.train = await runtime.load(encodeModel(program.step), { threads, ...(profile ? { profile } : {}) });
     await sessions.train.hold(initialState(program, Random.seeded(0)));
@@ -98,7 +98,7 @@ function chain() {
 }
 
 await serve({
-  async load({ weights, inputs, batch, tokens, threads: n, parts: wanted, profile }) {
+  async load({ weights, inputs, batch, tokens, threads: n, parts: wanted, ...options }) {
     threads = n;
     file = await readSafetensorsHeader(weights);
     const names = [...file.tensors.keys()].filter((name) => name.includes('lora_'));
@@ -107,7 +107,7 @@ await serve({
     const given = (await readSafetensors(inputs)).tensors;
     [x, target, shape] = [given.get('x'), given.get('target'), [batch, tokens, given.get('x').shape[2]]];
     const flops = {};
-    for (const part of wanted) flops[part] = await parts[part](profile);
+    for (const part of wanted) flops[part] = await parts[part](options);
     return { flops };
   },
   async train() {
