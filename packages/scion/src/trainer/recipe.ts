@@ -25,6 +25,9 @@ const fields = {
   max_grad_norm: z.number().positive().optional().describe('gradients are clipped to this global norm'),
   label_smoothing: z.number().min(0).lt(1).describe('share of the target spread over all classes'),
   class_weights: z.enum(['none', 'balanced']).describe('balanced: classes count alike however many rows they have'),
+  recompute: z
+    .boolean()
+    .describe('recompute activations of each layer in the backward pass: less memory, more time'),
   patience: z
     .number()
     .int()
@@ -38,6 +41,7 @@ const training = z.strictObject({
   warmup_epochs: fields.warmup_epochs.default(0),
   label_smoothing: fields.label_smoothing.default(0),
   class_weights: fields.class_weights.default('none'),
+  recompute: fields.recompute.default(false),
   checkpoint: fields.checkpoint.default('best'),
 });
 const changes = z.strictObject(fields).partial();
