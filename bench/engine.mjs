@@ -2,10 +2,11 @@
 import { compareSteps } from './lib/step-pairs.mjs';
 import { files } from './lib/weights.mjs';
 
-const batch = 8;
-
-/** @param {{ tokens: number[], repetitions?: number, threads: number, python: string, profile: boolean }} options */
-export function engine({ tokens, ...options }) {
+/**
+ * @param {{ batch: number, tokens: number[], repetitions?: number, threads: number, python: string, profile: boolean,
+ *   recompute: boolean }} options
+ */
+export function engine({ batch, tokens, ...options }) {
   const cases = tokens.map((n) => ({
     title: `${batch} × ${n} tokens`,
     load: async () => ({ ...await files(new URL('out', import.meta.url).pathname, batch, n), batch, tokens: n }),

@@ -13,6 +13,8 @@ const benchmarks = {
 
 const usage = `npm run bench -- <${Object.keys(benchmarks).join(' | ')}> [options]
   --tokens 50,197       engine: tokens per image
+  --batch N             engine: images per step; default: 8
+  --recompute           engine, lora: the training step with activations recomputed, against the one that keeps them
   --classes 37,100,...  graph-adapter: numbers of classes
   --dim 512,1024        graph-adapter: feature widths
   --data DIR            encode: pictures; about 800 x 600 pixels of noise are made where absent
@@ -35,7 +37,8 @@ function readArguments() {
   const { values, positionals: [name, ...more] } = parseArgs({
     allowPositionals: true,
     options: {
-      tokens: { type: 'string', default: '50,197' }, classes: { type: 'string', default: '37,100,397,1000' },
+      tokens: { type: 'string', default: '50,197' }, batch: { type: 'string', default: '8' },
+      recompute: { type: 'boolean', default: false }, classes: { type: 'string', default: '37,100,397,1000' },
       dim: { type: 'string', default: '512,1024' }, repetitions: { type: 'string' },
       threads: { type: 'string', default: String(cores) }, python: { type: 'string', default: 'python3' },
       data: { type: 'string' }, images: { type: 'string', default: '1000' },
@@ -50,6 +53,7 @@ function readArguments() {
     run: benchmarks[name], json: values.json,
     options: {
       ...Object.fromEntries(['tokens', 'classes', 'dim'].map((key) => [key, integers(key, values[key])])),
+      batch: integers('batch', values.batch)[0], recompute: values.recompute,
       images: integers('images', values.images)[0], requests: integers('requests', values.requests)[0], data: values.data,
       threads: integers('threads', values.threads)[0], python: values.python, profile: values.profile,
       ...(values.repetitions && { repetitions: integers('repetitions', values.repetitions)[0] }),

@@ -6,6 +6,7 @@ import { megabytes, percent, spread, table } from './markdown.mjs';
 import { quartiles, repeat, tolerated } from './pairs.mjs';
 import { start, startPeer } from './processes.mjs';
 import { profiled } from './profile.mjs';
+import { recomputation } from './recomputation.mjs';
 
 /** Square matrix products; the fastest of them counts as the machine's rate. */
 const sizes = [1536, 2048, 4096];
@@ -19,9 +20,10 @@ const tool = (path) => new URL(`../${path}`, import.meta.url).pathname;
  *   steps: number, repetitions: number }[] }} benchmark the scripts of both sides; for each case what makes the load, the
  *   calls in one repetition (enough to last about a second, so that the load beside it can be told), the steps until the
  *   peak of memory stands, since JavaScript frees late
- * @param {{ repetitions?: number, threads: number, python: string, profile: boolean }} options
+ * @param {{ repetitions?: number, threads: number, python: string, profile: boolean, recompute: boolean }} options
+ *   `recompute`: the step of Scion with activations recomputed against the one that keeps them, instead of PyTorch's
  */
-export async function compareSteps({ side, peer, cases }, { repetitions, threads, python, profile }) {
+export async function compareSteps({ side, peer, cases }, { repetitions, threads, python, profile, recompute }) {
   const result = { machine: machine(), onnxruntime: ortVersion, threads, cases: [] };
   console.log(`${describe(result.machine)}; ONNX Runtime ${ortVersion}, ${threads} threads`);
   const scion = () => start(process.execPath, [tool(side)]);
@@ -31,9 +33,18 @@ export async function compareSteps({ side, peer, cases }, { repetitions, threads
     if (profile) {
       const ours = scion();
       await profiled(ours, async (profile, steps) => {
-        await ours.ask('load', { ...load, parts: ['train'], profile });
+        await ours.ask('load', { ...load, parts: ['train'], profile, recompute });
         for (let i = 0; i < steps; i++) await ours.ask('train');
       });
+      continue;
+    }
+    if (recompute) {
+      const open = async (recompute) => {
+        const ours = scion();
+        await ours.ask('load', { ...load, parts: ['train'], recompute });
+        return ours;
+      };
+      result.cases.push({ title, ...await recomputation(open, repetitions ?? measured.repetitions) });
       continue;
     }
     const one = await measure(load, { ...measured, ...(repetitions && { repetitions }) }, { scion, python, script: tool(peer) });

@@ -47,10 +47,10 @@ export async function serveSteps(open) {
 
   /** What the process is asked to hold: a process whose memory is measured holds one part alone. */
   const parts = {
-    async train(profile) {
+    async train({ profile, recompute }) {
       program = compileTraining({
         build: (graph) => ({ loss: given.model(graph).loss }), optimizer: adamw({ weightDecay: 0.01 }),
-        groups: [{ name: 'all', match: () => true, lr: 1e-4 }],
+        groups: [{ name: 'all', match: () => true, lr: 1e-4 }], recompute,
       });
       sessions.train = await runtime.load(encodeModel(program.step), { threads, ...(profile ? { profile } : {}) });
       await sessions.train.hold(initialState(program, Random.seeded(0)));
@@ -99,11 +99,11 @@ export async function serveSteps(open) {
   }
 
   await serve({
-    async load({ threads: n, parts: wanted, profile, ...request }) {
+    async load({ threads: n, parts: wanted, profile, recompute, ...request }) {
       threads = n;
       given = await open(request);
       const flops = {};
-      for (const part of wanted) flops[part] = await parts[part](profile);
+      for (const part of wanted) flops[part] = await parts[part]({ profile, recompute });
       return { flops };
     },
     async train() {

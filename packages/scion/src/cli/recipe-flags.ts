@@ -59,6 +59,7 @@ const shared: Flag[] = [
   { flag: '--max-grad-norm <x>', path: 'training.max_grad_norm', kind: 'number' },
   { flag: '--label-smoothing <x>', path: 'training.label_smoothing', kind: 'number' },
   { flag: '--class-weights <how>', path: 'training.class_weights' },
+  { flag: '--recompute', path: 'training.recompute', kind: 'switch' },
   { flag: '--patience <epochs>', path: 'training.patience', kind: 'number' },
   { flag: '--checkpoint <which>', path: 'training.checkpoint' },
 ];

@@ -5,15 +5,12 @@
 import { type Graph, type Node, type Value, producer } from '../ir/graph.js';
 import * as b from '../ops/build.js';
 import { numel } from '../util/tensor.js';
+import { after, isBackward, oneAfter } from './gate.js';
 import { copyLeaf, rewrite } from './rewrite.js';
 
-const isBackward = (node: Node): boolean => node.path.includes('backward');
-
 /**
- * Rewrites `Softmax(Q Kᵀ)` where backward nodes read it too and it is at least twice as large as Q.
- *
- * ONNX Runtime would merge the second computation with the first, or run it early. So Q is multiplied by a 1 that
- * depends on the cotangent: an element of it clipped to [1, 1].
+ * Rewrites `Softmax(Q Kᵀ)` where backward nodes read it too and it is at least twice as large as Q. The second
+ * computation waits for the cotangent.
  */
 export function recomputeAttention(graph: Graph): Graph {
   const readers = new Map<Value, Node[]>();
@@ -52,7 +49,5 @@ export function recomputeAttention(graph: Graph): Graph {
 
 function secondSoftmax(scores: Node, cotangent: Value, made: ReadonlyMap<Value, Value>): Value {
   const [q, k] = scores.inputs.map((v) => made.get(v) ?? copyLeaf(v, cotangent.graph)) as [Value, Value];
-  const element = cotangent.shape.reduce((v, _, axis) => b.slice(v, axis, 0, 1), cotangent);
-  const one = b.clip(b.reshape(element, []), 1, 1);
-  return b.softmax(b.apply('FusedMatMul', [b.mul(q, one), k], scores.attributes as never)[0]!);
+  return b.softmax(b.apply('FusedMatMul', [after(oneAfter([cotangent]), q), k], scores.attributes as never)[0]!);
 }

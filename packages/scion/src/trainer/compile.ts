@@ -4,6 +4,7 @@ import { Graph, type Value } from '../ir/graph.js';
 import { type Parameter, boundParameters } from '../nn/parameter.js';
 import { clipByGlobalNorm } from '../optim/clip.js';
 import type { Optimizer } from '../optim/optimizer.js';
+import { checkpoint } from '../passes/checkpoint.js';
 import { attentionGrad } from '../passes/softmax-grad.js';
 import { type Hoisted, hoistFrozen } from '../passes/hoist.js';
 import { recomputeAttention } from '../passes/recompute.js';
@@ -36,9 +37,10 @@ export interface TrainingProgram extends Program {
   state: ReadonlyMap<string, { shape: readonly number[]; parameter?: Parameter }>;
 }
 
-/** Runs all passes over a built graph. */
-export function optimise(graph: Graph): Hoisted {
-  return hoistFrozen(recomputeAttention(simplify(attentionGrad(simplify(shrink(graph))))));
+/** Runs all passes over a built graph. `recompute` keeps less of the forward pass, see `checkpoint`. */
+export function optimise(graph: Graph, recompute = false): Hoisted {
+  const { prologue, step } = hoistFrozen(simplify(attentionGrad(simplify(shrink(graph)))));
+  return { prologue, step: recomputeAttention(recompute ? checkpoint(step) : step) };
 }
 
 /** A program without gradients; outputs by name. */
@@ -76,8 +78,10 @@ export function compileTraining(options: {
   optimizer: Optimizer;
   groups: readonly ParameterGroup[];
   maxGradNorm?: number;
+  /** Computes the activations of each layer again in the backward pass: less memory, more time. */
+  recompute?: boolean | undefined;
 }): TrainingProgram {
-  const { optimizer, groups, maxGradNorm } = options;
+  const { optimizer, groups, maxGradNorm, recompute } = options;
   const graph = new Graph();
   const outputs = options.build(graph);
   const parameters = usedParameters(graph);
@@ -127,7 +131,7 @@ export function compileTraining(options: {
       for (const slot of optimizer.slots) next(`${p.name}.${slot}`, updated.slots[slot]!);
     }),
   );
-  return { ...optimise(graph), parameters, optimizer, groups, carry, state };
+  return { ...optimise(graph, recompute), parameters, optimizer, groups, carry, state };
 }
 
 /** The scalars that step `step` (from 0) is fed: learning rates under a schedule factor, bias corrections. */

@@ -146,6 +146,7 @@ export function compileFeatureTraining(
     build: (graph) => ({ loss: batchLoss(graph, module, train, batch, training.label_smoothing) }),
     optimizer: optimizers[training.optimizer as Exclude<Training['optimizer'], 'lbfgs'>](training),
     groups: [{ name: 'all', match: () => true, lr: training.lr }],
+    recompute: training.recompute,
     ...(training.max_grad_norm === undefined ? {} : { maxGradNorm: training.max_grad_norm }),
   });
   return { ...program, batch };

@@ -29,6 +29,9 @@ const fields = {
     .describe('steps for each training row of a class, instead of epochs'),
   augment: z.boolean().optional()
     .describe('another random view of each picture in every epoch, for methods that adapt the image tower'),
+  recompute: z
+    .boolean()
+    .describe('recompute activations of each layer in the backward pass: less memory, more time'),
   patience: z
     .number()
     .int()
@@ -42,6 +45,7 @@ const training = z.strictObject({
   warmup_epochs: fields.warmup_epochs.default(0),
   label_smoothing: fields.label_smoothing.default(0),
   class_weights: fields.class_weights.default('none'),
+  recompute: fields.recompute.default(false),
   checkpoint: fields.checkpoint.default('best'),
 });
 const changes = z.strictObject(fields).partial();
