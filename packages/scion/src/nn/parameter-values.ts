@@ -19,7 +19,7 @@ export async function readParameter({ name, shape, origin }: Parameter): Promise
 }
 
 /** A matrix [rows, columns] whose columns are given one after the other. */
-function fromColumns(columns: Float32Array, shape: Shape): Tensor<'float32'> {
+export function fromColumns(columns: Float32Array, shape: Shape): Tensor<'float32'> {
   const [rows, width] = shape as [number, number];
   return float32(shape, columns.map((_, i) => columns[(i % width) * rows + Math.floor(i / width)]!));
 }

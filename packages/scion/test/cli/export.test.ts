@@ -25,7 +25,7 @@ describe('export', () => {
 
   test.each([
     [['--to', 'tflite'], 2, /--to: unknown target "tflite"; known: onnx, transformers\.js/],
-    [[], 2, /--to: missing: expected onnx or transformers\.js/],
+    [[], 2, /--to: missing: expected onnx, transformers\.js, peft/],
     [['--to', 'onnx', '--dtype', 'fp32,int4'], 2, /--dtype: unknown format "int4"; did you mean int8/],
     [['--to', 'onnx', '--task', 'captioning'], 2, /--task: unknown task "captioning"/],
     [['--to', 'onnx', '--task', 'zero-shot-image-classification'], 1, /run: taskres is tied to the classes/],

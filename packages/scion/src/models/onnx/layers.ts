@@ -3,8 +3,9 @@ import type { ImportedModel, ReplaceLayer } from '../../onnx/import.js';
 import * as f from '../../nn/functional.js';
 import { LayerNorm, Linear, type Weights } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
+import { fromColumns } from '../../nn/parameter-values.js';
 import { type Origin, Parameter, frozen } from '../../nn/parameter.js';
-import { type Shape, type Tensor, float32, toFloat32 } from '../../util/tensor.js';
+import { type Shape, float32, toFloat32 } from '../../util/tensor.js';
 import { readable } from '../weights.js';
 
 /** The graphs of a model; the same one twice where one file holds both towers. */
@@ -84,12 +85,6 @@ function parameter(model: ImportedModel, name: string, shape: Shape, transposed 
   }
   const { data } = toFloat32(constant);
   return frozen(transposed ? fromColumns(data, shape) : float32(shape, data));
-}
-
-/** A matrix [rows, columns] whose columns are given one after the other. */
-function fromColumns(columns: Float32Array, shape: Shape): Tensor<'float32'> {
-  const [rows, width] = shape as [number, number];
-  return float32(shape, columns.map((_, i) => columns[(i % width) * rows + Math.floor(i / width)]!));
 }
 
 /** The name in Hugging Face's checkpoint of a module of each tower. */

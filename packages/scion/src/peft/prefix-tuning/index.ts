@@ -2,21 +2,21 @@
 import { z } from 'zod';
 import type { Module } from '../../nn/module.js';
 import type { BackboneMethod } from '../backbone-method.js';
-import { blocksFor, layersSchema, modalitiesOf, modalitySchema, ofLayers } from '../modality.js';
+import { findBlocks, layerNumbers, modality } from '../towers.js';
 import { GatedPrefix } from './layer.js';
 
 export const prefixTuningConfig = z.strictObject({
-  modality: modalitySchema.default('both').describe('the tower whose layers read a prefix: vision, text or both'),
+  modality,
   num_virtual_tokens: z.number().int().min(1).default(10).describe('learned tokens of each layer'),
-  layers_to_transform: layersSchema.optional()
-    .describe('numbers of the layers, from 0 on; all where absent (the paper takes the last ones)'),
+  layers_to_transform: layerNumbers.optional(), // the paper takes the last ones
 });
 export type PrefixTuningConfig = z.output<typeof prefixTuningConfig>;
 
 function attachPrefixes(model: Module, config: PrefixTuningConfig): void {
   const { num_virtual_tokens: count, layers_to_transform: layers } = config;
-  const blocks = modalitiesOf(config.modality).flatMap((modality) => blocksFor(model, modality));
-  for (const block of ofLayers(blocks, layers)) block.plug('prefix', new GatedPrefix(count, block.kind.width, block.kind.heads));
+  for (const [, block] of findBlocks(model, config.modality, layers)) {
+    block.plug('prefix', new GatedPrefix(count, block.kind.width, block.kind.heads));
+  }
   model.named();
 }
 

@@ -89,10 +89,10 @@ test('layers and towers can be chosen', async () => {
 });
 
 test.each([
-  [picto, {}, /^config\.modality: the model has no transformer layers for pictures/],
-  ['vit/model', {}, /^config\.modality: the model has no transformer layers for texts .*use modality vision$/],
-  ['clip/openai-resnet', { modality: 'vision' }, /use modality text$/],
-  ['clip/gelu-half', { layers_to_transform: [0, 3, 7] }, /^config\.layers_to_transform: 3, 7: there is no such layer; there are 0 to 2$/],
+  [picto, {}, /^config\.modality: both: no tower of this model has transformer layers/],
+  ['vit/model', { modality: 'text' }, /^config\.modality: text: this model has no text tower/],
+  ['clip/openai-resnet', { modality: 'vision' }, /use modality text, or a method/],
+  ['clip/gelu-half', { layers_to_transform: [0, 3, 7] }, /^config\.layers_to_transform: 3, 7: no transformer layer has this number; there are 0, 1, 2$/],
 ])('%s %j is refused', async (folder, config, message) => {
   await expect(adapted(prefixTuning, folder, config)).rejects.toThrow(message);
   await expect(adapted(prefixTuning, folder, config)).rejects.toMatchObject({ kind: 'usage' });

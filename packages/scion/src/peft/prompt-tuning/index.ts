@@ -7,13 +7,13 @@ import type { Module } from '../../nn/module.js';
 import { type Init, init } from '../../nn/parameter.js';
 import { PatchEmbedding } from '../../nn/patches.js';
 import type { AttachContext, Attached, BackboneMethod } from '../backbone-method.js';
-import { blocksFor, modalitiesOf, modalitySchema } from '../modality.js';
 import { TextLayout, wordsFor } from '../text-layout.js';
+import { findBlocks, modality } from '../towers.js';
 import { VirtualTokens, tokenEmbedding, virtualId } from '../virtual-tokens.js';
 import { PromptTokens } from './layer.js';
 
 export const promptTuningConfig = z.strictObject({
-  modality: modalitySchema.default('vision').describe('the tower that gets learned tokens: vision, text or both'),
+  modality: modality.unwrap().default('vision').describe('the tower that gets learned tokens: vision, text or both'),
   num_virtual_tokens: z.number().int().min(1).default(10).describe('learned tokens of a tower, or of each layer'),
   deep: z.boolean().default(false).describe('each layer has its own learned tokens, which replace those before'),
 });
@@ -28,7 +28,7 @@ function patchwise(model: Module, width: number): Init {
 
 /** Puts tokens behind the patches, where no position is added to them and no pooling reads them. */
 function promptPictures(model: Module, { num_virtual_tokens: count, deep }: PromptTuningConfig): void {
-  for (const block of blocksFor(model, 'vision')) {
+  for (const [, block] of findBlocks(model, 'vision')) {
     const { layer, width } = block.kind;
     if (layer > 0 && !deep) continue;
     block.plug('tokens', new PromptTokens(count, width, patchwise(model, width), { replaces: layer > 0 }));
@@ -43,7 +43,7 @@ function promptTexts(model: Module, { num_virtual_tokens: count, deep }: PromptT
   const layout = new TextLayout(words);
   const learned = Array.from({ length: count }, (_, j) => virtualId(j));
   const promptIds = layout.assemble(words.prompts.map((texts) => layout.contents(texts).map((ids) => [...learned, ...ids])));
-  for (const block of deep ? blocksFor(model, 'text') : []) {
+  for (const [, block] of deep ? findBlocks(model, 'text') : []) {
     if (block.kind.layer === 0) continue; // reads the tokens from the table
     block.plug('tokens', new PromptTokens(count, block.kind.width, normal, { start: layout.begin.length, replaces: true }));
   }
@@ -52,9 +52,8 @@ function promptTexts(model: Module, { num_virtual_tokens: count, deep }: PromptT
 }
 
 function attachPrompts(model: Module, config: PromptTuningConfig, context: AttachContext): Attached {
-  const towers = modalitiesOf(config.modality);
-  if (towers.includes('vision')) promptPictures(model, config);
-  const attached = towers.includes('text') ? promptTexts(model, config, context) : {};
+  if (config.modality !== 'text') promptPictures(model, config);
+  const attached = config.modality === 'vision' ? {} : promptTexts(model, config, context);
   model.named();
   return attached;
 }

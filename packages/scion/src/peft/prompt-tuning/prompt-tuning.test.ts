@@ -103,8 +103,8 @@ test.each([[clip, 'both'], [clip, 'vision'], [siglip, 'both']])('training lowers
 
 describe('is refused', () => {
   test.each([
-    [picto, {}, /^config\.modality: the model has no transformer layers for pictures .*use a CLIP/],
-    ['clip/openai-resnet', {}, /^config\.modality: the model has no transformer layers for pictures .*use modality text$/],
+    [picto, {}, /^config\.modality: vision: the image tower of this model has no transformer layers/],
+    ['clip/openai-resnet', {}, /^config\.modality: vision: the image tower of this model has no transformer layers.*use modality text/],
     ['vit/model', { modality: 'text' }, /^method: prompt-tuning: the model has no table of token embeddings/],
     [clip, { modality: 'text' }, /^method: prompt-tuning: learns words/],
   ])('%s %j', async (folder, config, message) => {
@@ -115,7 +115,7 @@ describe('is refused', () => {
   test('deep prompts of texts where the text tower has no layers', async () => {
     const words = await wordsOf(picto, ['cat'], 12);
     await expect(adapted(promptTuning, picto, { modality: 'text', deep: true, num_virtual_tokens: 2 }, words))
-      .rejects.toThrow(/^config\.modality: the model has no transformer layers for texts/);
+      .rejects.toThrow(/^config\.modality: text: the text tower of this model has no transformer layers/);
   });
 
   test('prompts that do not fit, by the name of the class', async () => {
