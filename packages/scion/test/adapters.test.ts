@@ -103,6 +103,38 @@ describe("Python's PEFT", () => {
   });
 });
 
+test.each([
+  ['lora', { r: 2, modules_to_save: ['embeddings', 'visual_projection'] }], ['full-finetuning', {}], ['bitfit', {}],
+  ['adapter', { bottleneck_dim: 2 }], ['adaptformer', { ffn_num: 2 }], ['prompt-tuning', { num_virtual_tokens: 2 }],
+  ['prompt-tuning', { num_virtual_tokens: 2, deep: true, modality: 'both' }], ['prefix-tuning', { num_virtual_tokens: 2 }],
+  ['coop', { n_ctx: 2 }],
+] as const)('%s is exported with open axes: any number of pictures gives what predict gives', async (method, config) => {
+  const name = `open-${method}-${Object.keys(config).length}`;
+  const path = await trained(method, name, config, { training: { epochs: 1 } });
+  await exportRun(path, at(`${name}-onnx`), { to: 'onnx' });
+  const run = await loadRun(path);
+  const files = [0, 1, 2].map((i) => join(data, 'test', 'red', `${i}.png`));
+  const want = (await run.predictImages(files)).map(({ classes }) =>
+    [...classes].sort((a, b) => a.index - b.index).map(({ probability }) => Math.log(probability)));
+  await run.close();
+  const settings = JSON.parse(await readFile(at(`${name}-onnx`, 'preprocessor_config.json'), 'utf8')) as unknown;
+  const processor = parseImageProcessor(settings);
+  const session = await ort.InferenceSession.create(at(`${name}-onnx`, 'model.onnx'));
+  for (const batch of [1, 2, 3]) {
+    const pixels = new Float32Array(batch * 3 * processor.height * processor.width);
+    for (let i = 0; i < batch; i++) pixels.set(await processImage(files[i]!, processor), i * pixels.length / batch);
+    const { logits } = await session.run({
+      pixel_values: new ort.Tensor('float32', pixels, [batch, 3, processor.height, processor.width]),
+    });
+    const rows = Array.from({ length: batch }, (_, i) => Array.from((logits!.data as Float32Array).subarray(3 * i, 3 * i + 3)));
+    rows.forEach((row, i) => {
+      const total = Math.log(row.reduce((sum, v) => sum + Math.exp(v), 0));
+      expect(furthest(row.map((v) => v - total), want[i]!)).toBeLessThan(1e-3);
+    });
+  }
+  await session.release();
+});
+
 test('as ONNX the adapter is in the weights, or beside them: the same logits', async () => {
   const logits = async (merge: boolean): Promise<{ out: Float32Array; bytes: number }> => {
     const place = at(`onnx-${merge}`);

@@ -28,9 +28,17 @@ export type Build = (graph: Graph, size: (axis: string) => number) => Readonly<R
 export async function inferenceModel(
   build: Build, axes: readonly OpenAxis[], runtime: Runtime, name: string,
 ): Promise<UnwrittenModel> {
-  const compiled = ([0, 1, 2] as const).map((m) => compile(build, axes, m));
-  const [{ hoisted, parameters }] = compiled as [Compiled, Compiled, Compiled];
-  const steps = compiled.map(({ hoisted: { step } }) => modelProto(standardOps(step), name));
+  const [first, second, third] = ([0, 1, 2] as const).map((m) => compile(build, axes, m)) as [Compiled, Compiled, Compiled];
+  const { parameters } = first;
+  // what has the length of an open axis is no weight, whatever it depends on
+  const open = first.graph.nodes.map(({ outputs }, i) => outputs.some(({ shape }, j) =>
+    [second, third].some(({ graph }) => graph.nodes[i]?.outputs[j]?.shape.join() !== shape.join())));
+  const parts = [first, second, third].map(({ graph }) => {
+    const places = new Map(graph.nodes.map((node, i) => [node, i]));
+    return hoistFrozen(graph, (node) => !open[places.get(node)!]);
+  });
+  const hoisted = parts[0]!;
+  const steps = parts.map(({ step }) => modelProto(standardOps(step), name));
   const written = steps as [UnwrittenModel, UnwrittenModel, UnwrittenModel];
   const values: Tensors = { ...parameters, ...await computed(hoisted, parameters, runtime) };
   for (const { model } of written) model.graph!.input = model.graph!.input.filter((v) => !(v.name in values));
@@ -47,7 +55,7 @@ export async function inferenceModel(
 }
 
 interface Compiled {
-  hoisted: Hoisted;
+  graph: Graph;
   /** The values of the frozen parameters that the program reads. */
   parameters: Tensors;
 }
@@ -58,7 +66,7 @@ function compile(build: Build, axes: readonly OpenAxis[], at: 0 | 1 | 2): Compil
   for (const [name, value] of Object.entries(build(graph, (axis) => sizes.get(axis)!))) graph.output(name, value);
   const parameters = Object.fromEntries([...boundParameters(graph).keys()].flatMap((p) =>
     (p.origin.kind === 'frozen' ? [[p.name, p.origin.value]] : [])));
-  return { hoisted: hoistFrozen(shrink(graph)), parameters };
+  return { graph: shrink(graph), parameters };
 }
 
 /** What the prologue computes from the parameters. */

@@ -24,6 +24,10 @@ export async function exportPeft(
   if (!adaptation || !loraMethods.includes(adaptation.method.name)) {
     throw inputError(path, `${info.method} is no method of Python's PEFT that Scion writes; train ${loraMethods.join(' or ')}`);
   }
+  if (info.pictures?.model.adapter !== undefined) {
+    throw inputError(path, `was trained on a model with the adapter ${info.pictures.model.adapter} in it, and PEFT would load it `
+      + 'without; merge that adapter into a checkpoint with `scion merge` and train on that');
+  }
   const cache = info.recipe['cache'] === false ? undefined : cacheFolder();
   const backbone = await openPlainBackbone(path, info, options, cache);
   const { tree } = await attach(backbone, adaptation.method, adaptation.config, adaptation);

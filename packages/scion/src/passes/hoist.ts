@@ -13,8 +13,9 @@ export interface Hoisted {
 /**
  * A node is hoisted where it depends on frozen inputs and constants alone, and on at least one frozen input: what
  * depends on constants alone ONNX Runtime folds by itself, so either side computes what it needs of that.
+ * @param mayMove which nodes may be hoisted at all
  */
-export function hoistFrozen(graph: Graph): Hoisted {
+export function hoistFrozen(graph: Graph, mayMove: (node: Node) => boolean = () => true): Hoisted {
   const live = liveNodes(graph);
   const nodes = graph.nodes.filter((n) => live.has(n));
   const still = new Map<Value, boolean>(); // value → depends on a frozen input
@@ -23,7 +24,7 @@ export function hoistFrozen(graph: Graph): Hoisted {
   const unchanging = new Set<Node>(); // hoisted ones, and those that depend on constants alone
   const hoisted = new Set<Node>();
   for (const n of nodes) {
-    if (!n.inputs.every((v) => still.has(v))) continue;
+    if (!mayMove(n) || !n.inputs.every((v) => still.has(v))) continue;
     const frozen = n.inputs.some((v) => still.get(v));
     n.outputs.forEach((v) => still.set(v, frozen));
     unchanging.add(n);

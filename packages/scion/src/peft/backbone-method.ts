@@ -31,7 +31,7 @@ export interface Attached {
 
 export interface BackboneMethod<S extends z.ZodObject = z.ZodObject> extends MethodInfo<S> {
   /** Whether it learns the prompts of its classes: then what was trained says nothing of other words. */
-  learnsPrompts?: boolean;
+  learnsPrompts?(config: z.output<S>): boolean;
   /**
    * Changes the tree: afterwards its trained parameters are those of the method and have their full names, and its
    * outputs are what they were, unless the method starts from random values. The tree is freshly loaded: a tower's

@@ -48,6 +48,6 @@ export { peftAdapterFiles } from './python/keys.js';
 export { type LoraConfig } from './lora/index.js';
 export { type Method, getMethod, methodNames, needText } from './registry.js';
 export { type AttachContext, type BackboneMethod, type PromptWords, isBackboneMethod } from './backbone-method.js';
-export { type FeatureInputs, type FeatureMethod, FeatureModule } from './feature-method.js';
+export { type FeatureInputs, type FeatureMethod, FeatureModule, classMeans, normaliseRows } from './feature-method.js';
 export { cosineLogits } from './zero-shot/index.js';
 export type { ClassChanges, MethodInfo, Search, TrainingDefaults } from './method.js';

@@ -49,8 +49,6 @@ const refused: readonly [model: string, method: BackboneMethod, config: object, 
   ['picto', fullFineTuning, { layers: 0 }, 'no tower of this model has transformer layers'],
   ['clip/quick-gelu', fullFineTuning, { layers: [5] },
     'config.layers: 5: no transformer layer has this number; there are 0, 1'],
-  ['vit/model', fullFineTuning, { logit_scale: true },
-    'config.logit_scale: true: this model has no factor on cosines; leave it out'],
 ];
 
 test.each(refused.map((row): [string, (typeof refused)[number]] =>

@@ -42,7 +42,15 @@ export function findTargets(model: Module, options: TargetOptions): [path: strin
   if (layers === undefined) return named;
   const numberOf = (path: string): number => Number(/\.(\d+)\./.exec(path)?.[1] ?? -1);
   checkLayers('layers_to_transform', layers, named.map(([path]) => numberOf(path)), 'target module lies in such a layer');
-  return named.filter(([path]) => layers.includes(numberOf(path)));
+  // as in PEFT, a module that is named by its whole path is taken whatever its layer
+  const whole = typeof targets === 'string' ? [] : targets;
+  const found = named.filter(([path]) => whole.includes(path) || layers.includes(numberOf(path)));
+  const empty = whole.filter((name) => !found.some(([path]) => endsWith(path, name)));
+  if (empty.length > 0) {
+    refuse(['layers_to_transform', `${layers.join(', ')}: no module in these layers is one of the target_modules `
+      + `${empty.join(', ')}; leave these out, or name other layers`]);
+  }
+  return found;
 }
 
 function isLeftOut(path: string, { exclude_modules: left = [] }: TargetOptions): boolean {
@@ -50,12 +58,18 @@ function isLeftOut(path: string, { exclude_modules: left = [] }: TargetOptions):
 }
 
 function wholePath(option: string, text: string): RegExp {
+  if (text.length > longest) {
+    refuse([option, `an expression of ${text.length} characters, expected at most ${longest}; name modules in a list`]);
+  }
   try {
     return new RegExp(`^(?:${text})$`);
   } catch (cause) {
     return refuse([option, `${JSON.stringify(text)} is no regular expression: ${(cause as Error).message}`]);
   }
 }
+
+/** Characters of an expression: of what others wrote, long ones could keep the matching busy without end. */
+const longest = 1000;
 
 type Entries = readonly [string, Adaptable][];
 
@@ -88,8 +102,20 @@ function examples(all: Entries, name: string): string {
   return nearest(name, ends).join(', ') || 'none';
 }
 
-/** The value of the first pattern that matches a path, as PEFT's `rank_pattern`: an end of the path, or an expression. */
-export function byPattern(patterns: Readonly<Record<string, number>>, path: string, otherwise: number): number {
-  const found = Object.keys(patterns).find((key) => new RegExp(`^(?:.*\\.)?(?:${key})$`).test(path));
-  return found === undefined ? otherwise : patterns[found]!;
+/**
+ * Values by path, as PEFT's `rank_pattern`: of the first key that is an end of the path, or an expression for one.
+ * @param paths those that have a value
+ * @throws ScionError where a key is no expression or matches none of the paths
+ */
+export function byPattern(
+  option: string, patterns: Readonly<Record<string, number>>, otherwise: number, paths: readonly string[],
+): (path: string) => number {
+  const keys = Object.entries(patterns).map(([key, value]) =>
+    ({ key, value, expression: wholePath(option, `(?:.*\\.)?(?:${key})`) }));
+  for (const { key, expression } of keys) {
+    if (paths.some((path) => expression.test(path))) continue;
+    const ends = [...new Set(paths.map((path) => path.split('.').slice(-1).join('.')))];
+    refuse([option, `${JSON.stringify(key)} matches no target module; there are ${nearest(key, ends).join(', ')}`]);
+  }
+  return (path) => keys.find(({ expression }) => expression.test(path))?.value ?? otherwise;
 }

@@ -11,7 +11,13 @@ export type Towers = z.output<typeof modality>;
 
 /** Numbers of layers, from 0 on; one of them may stand alone. */
 export const layerNumbers = z
-  .union([z.number().int().min(0).transform((n) => [n]), z.array(z.number().int().min(0)).min(1)])
+  .union(
+    [
+      z.number().int().min(0).transform((n) => [n]), z.array(z.number().int().min(0)).min(1),
+      z.string().regex(/^\d+(,\d+)*$/).transform((text) => text.split(',').map(Number)),
+    ],
+    'expected a number of a layer, from 0 on, or a list of them',
+  )
   .describe('numbers of the layers, from 0 on; all where absent');
 
 const titles: Readonly<Record<Modality, string>> = { text: 'text tower', vision: 'image tower' };

@@ -74,7 +74,8 @@ async function ofRun(path: string, options: MergeOptions): Promise<Merged> {
   }
   const cache = info.recipe['cache'] === false ? undefined : cacheFolder();
   const base = await openPlainBackbone(path, info, { ...options, openBackbone }, cache);
-  return { base, changed: await changedWeights(base, adaptation) };
+  // a model that had an adapter in it before keeps that one's changes
+  return { base, changed: new Map([...base.changed ?? [], ...await changedWeights(base, adaptation)]) };
 }
 
 async function ofAdapter(path: string, { model, revision }: MergeOptions): Promise<Merged> {

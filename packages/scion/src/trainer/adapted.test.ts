@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeData, model } from '../../test/support/pictures.js';
+import { fixtures } from '../models/testing/reference.js';
 import { readSafetensors } from '../formats/safetensors-node.js';
 import { compare, loadRun, resume, train } from '../pipeline/index.js';
 import type { RecipeInput } from './recipe.js';
@@ -52,6 +53,20 @@ describe.each([
     const numbers = [...tensors.values()].reduce((sum, t) => sum + t.data.length, 0);
     expect(numbers).toBe(run.info.result!.trainable_parameters);
   });
+});
+
+test('a model of pictures alone gets a trained vector for each class, which starts from the mean of its pictures', async () => {
+  const own = { ...recipe('lora', { r: 2, target_modules: ['query', 'value'] }), model: `${fixtures}vit/model` };
+  const path = join(folder, 'vit');
+  const run = await train({ ...own, out: path });
+  const first = await probabilities(run);
+  await run.close();
+  const { tensors } = await readSafetensors(join(path, 'adapter.safetensors'));
+  expect([...tensors.keys()]).toContain('classes.weight');
+  const again = await loadRun(path);
+  expect(await probabilities(again)).toEqual(first);
+  await again.close();
+  await expect(train({ ...own, method: 'coop', config: {}, out: join(folder, 'no') })).rejects.toThrow(/sees pictures alone, and coop needs words/);
 });
 
 test('a run that was stopped goes on as if it had not been', async () => {

@@ -50,6 +50,8 @@ export interface Backbone {
   readonly dtype?: ModelDtype;
   /** The folder of the adapter that has been added to the weights; absolute. */
   readonly adapter?: string;
+  /** The weights that the adapter has changed, by their names in the checkpoint. */
+  readonly changed?: ReadonlyMap<string, Tensor<'float32'>>;
   /** SHA-256 of weights, configuration and tokenizer, in hexadecimal. */
   readonly digest: string;
   readonly encoder: ImageTower;

@@ -6,7 +6,7 @@ import { type BackboneMethod, getMethod, isBackboneMethod, mergedWeights, unmerg
 import type { Tensors } from '../runtime/session.js';
 import { type Tensor, toFloat32 } from '../util/tensor.js';
 import { type AdaptedSource, type Tree, attach } from './adapted.js';
-import type { Backbone } from './encode.js';
+import type { Backbone, TextTower } from './encode.js';
 import { files } from './run-folder.js';
 import type { RunInfo } from './run-info.js';
 
@@ -36,9 +36,10 @@ export async function adaptedBackbone(
   const { method, config, values } = run;
   const { tree } = await attach(backbone, method, config, run);
   const encoder: Tree = merge && unmergeable(tree).length === 0
-    ? (backbone.fresh() as Tree).fix(await changedWeights(backbone, run)) : tree.freeze(values);
+    ? backbone.fresh().fix(await changedWeights(backbone, run)) : tree.freeze(values);
   const digest = digestOfTensors(Object.entries(values), JSON.stringify([backbone.digest, method.name, config]));
-  return { ...backbone, digest, encoder, text: { encoder, tokenizer: backbone.text!.tokenizer } };
+  const { text } = backbone;
+  return { ...backbone, digest, encoder, ...(text && { text: { ...text, encoder: encoder as Tree & TextTower } }) };
 }
 
 /** How a finished run has adapted its backbone; undefined where its method leaves it as it is. */

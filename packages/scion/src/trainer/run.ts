@@ -11,7 +11,7 @@ import { type Calibration, confidenceOf, rejectionThreshold, scaled } from '../t
 import { type ClassificationReport, argMax, classificationReport, probabilities } from '../tasks/classification.js';
 import { inputError, usageError } from '../util/errors.js';
 import { type Tensor, float32, toFloat32 } from '../util/tensor.js';
-import { type Classifying, FixedTexts, OpenTexts, type Rows } from './adapted.js';
+import { type Classifying, FixedClasses, OpenClasses, type Rows } from './adapted.js';
 import { checkDevice } from './check-runtime.js';
 import { type FeatureClassifier, openClassifier } from './classifier.js';
 import { files, readRunInfo } from './run-folder.js';
@@ -117,8 +117,8 @@ function missing(path: string, file: string, name: string): never {
   throw inputError(join(path, file), `has no tensor ${name}; the run folder is damaged, train again`);
 }
 
-/** The name of the class texts [K, d] that an adapted backbone gives, in the run's support file. */
-export const classTexts = 'class.features';
+/** The name of the directions of classes [K, d] of an adapted backbone, in the run's support file. */
+export const classDirections = 'class.features';
 
 /** The module of a run with its values checked against it. */
 export function storedModule(path: string, info: RunInfo, support: Tensors, values: Tensors): FeatureModule {
@@ -133,8 +133,8 @@ export function storedModule(path: string, info: RunInfo, support: Tensors, valu
   }
   const inputs = storedInputs(info, support, path);
   if (isBackboneMethod(method)) {
-    const texts = toFloat32(support[classTexts] ?? missing(path, files.support, classTexts));
-    return new (method.learnsPrompts ? FixedTexts : OpenTexts)(inputs, texts).named();
+    const directions = toFloat32(support[classDirections] ?? missing(path, files.support, classDirections));
+    return new (method.learnsPrompts?.(config.data) ? FixedClasses : OpenClasses)(inputs, directions).named();
   }
   const module = method.create(inputs, config.data);
   for (const [name, p] of module.parameters()) {

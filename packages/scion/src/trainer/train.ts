@@ -8,13 +8,13 @@ import { nodeRuntime } from '../runtime/node.js';
 import type { Device, Tensors } from '../runtime/session.js';
 import { ScionError, inputError } from '../util/errors.js';
 import { type Tensor, int64, numel } from '../util/tensor.js';
-import { AdaptedModel, classTextsOf } from './adapted.js';
+import { AdaptedModel, directionsOf } from './adapted.js';
 import { checkDevice } from './check-runtime.js';
 import { type Metric, epochsOf } from './fit.js';
 import { moduleMaker } from './maker.js';
 import { type RecipeFeatures, type SourceOptions, lasting, recipeFeatures } from './pictures.js';
 import { type Recipe, type RecipeInput, resolveRecipe } from './recipe.js';
-import { type Run, classTexts, evaluateSplit, loadRun, runFromParts } from './run.js';
+import { type Run, classDirections, evaluateSplit, loadRun, runFromParts } from './run.js';
 import { RunFolder, checkFree } from './run-folder.js';
 import { type RunInfo, runFormat } from './run-info.js';
 import { type Prepared, chooseAndFit, prepareRows, threadsOf } from './select.js';
@@ -176,8 +176,8 @@ async function complete(
     const module = await make(chosen.config, rows.support);
     let support = supportTensors(file.text, rows.support);
     if (module instanceof AdaptedModel) {
-      const texts = await classTextsOf(runtime, module, chosen.values, threadsOf(recipe));
-      support = { ...support, [classTexts]: texts };
+      const directions = await directionsOf(runtime, module, chosen.values, threadsOf(recipe));
+      support = { ...support, [classDirections]: directions };
       await folder.writeSupport(support);
     }
     const test =

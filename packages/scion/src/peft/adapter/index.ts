@@ -62,7 +62,7 @@ export const adapter: BackboneMethod<typeof adapterConfig> = {
   title: 'Adapter',
   paper: 'https://arxiv.org/abs/1902.00751',
   summary: 'bottlenecks of two linear layers, after or beside the parts of every transformer layer',
-  needsText: true,
+  needsText: false,
   config: adapterConfig,
   training: {
     optimizer: 'adam', lr: 3e-4, epochs: 20, batch_size: 32, schedule: 'linear', warmup_epochs: 2, augment: true,

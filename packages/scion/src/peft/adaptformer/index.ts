@@ -24,7 +24,7 @@ export const adaptFormer: BackboneMethod<typeof adaptFormerConfig> = {
   title: 'AdaptFormer',
   paper: 'https://arxiv.org/abs/2205.13535',
   summary: 'a scaled bottleneck beside the feed-forward part of every transformer layer',
-  needsText: true,
+  needsText: false,
   config: adaptFormerConfig,
   // the published rate is 0.1 for 256 pictures, and in proportion for other batches
   training: {

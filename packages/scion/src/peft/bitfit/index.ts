@@ -24,7 +24,7 @@ export const bitFit: BackboneMethod<typeof bitFitConfig> = {
   title: 'BitFit',
   paper: 'https://arxiv.org/abs/2106.10199',
   summary: 'the biases of linear layers, convolutions and norms are trained',
-  needsText: true,
+  needsText: false,
   config: bitFitConfig,
   // within the paper's 1e-4 to 1e-3
   training: { optimizer: 'adamw', lr: 4e-4, epochs: 30, batch_size: 16, schedule: 'linear', augment: true },

@@ -71,7 +71,7 @@ async function attachCoop(model: Module, config: CoopConfig, context: AttachCont
  * the recipe says otherwise; and it crops and mirrors pictures at random, where here their features are computed once.
  */
 export const coop: BackboneMethod<typeof coopConfig> = {
-  learnsPrompts: true,
+  learnsPrompts: () => true,
   name: 'coop',
   title: 'CoOp',
   paper: 'https://arxiv.org/abs/2109.01134',

@@ -15,7 +15,7 @@ export const layerNormTuning: BackboneMethod<typeof layerNormTuningConfig> = {
   title: 'LayerNorm tuning',
   paper: 'https://arxiv.org/abs/2312.11420',
   summary: 'the weights and biases of LayerNorms are trained',
-  needsText: true,
+  needsText: false,
   config: layerNormTuningConfig,
   // published for language models alone; this is the training of LoRA here
   training: { optimizer: 'adamw', lr: 1e-3, epochs: 30, batch_size: 32, schedule: 'cosine', augment: true },

@@ -5,7 +5,7 @@ import type { Parameter } from '../../nn/parameter.js';
 import { nearest } from '../../util/errors.js';
 import { type AttachContext, type BackboneMethod, refuse, unfreeze } from '../backbone-method.js';
 import { type Adaptable, byPattern, endsWith, findTargets, nameList } from '../targets.js';
-import { isBias, layerNumbers, towerParameters } from '../towers.js';
+import { layerNumbers, towerParameters } from '../towers.js';
 import { DoraLayer, LoraLayer, rowNorms } from './layer.js';
 
 const count = z.number().int().min(1);
@@ -24,7 +24,7 @@ export const loraConfig = z.strictObject({
   layers_to_transform: layerNumbers.optional(),
   use_rslora: z.boolean().default(false).describe('scale by lora_alpha / √r'),
   use_dora: z.boolean().default(false).describe('train the norms of the weight rows apart from their directions'),
-  modules_to_save: z.array(z.string().min(1)).default([]).describe('modules that are trained whole, by end of path'),
+  modules_to_save: z.union([z.array(z.string().min(1)), nameList]).transform((given) => [given].flat()).default([]).describe('modules that are trained whole, by end of path'),
   init_lora_weights: z.union([z.boolean(), z.literal('gaussian')]).default(true)
     .describe('true: A uniform (Kaiming) and B zero; gaussian: A normal with deviation 1/r'),
 });
@@ -40,9 +40,11 @@ export async function attachLora(model: Module, config: LoraConfig, context: Pic
   // as in PEFT: what is trained whole gets no low-rank update beside
   const targets = findTargets(model, config).filter(([, module]) => !saved.has(module.weight));
   if (targets.length === 0) refuse(['modules_to_save', 'all targets lie in these modules, and none is left for LoRA']);
+  const paths = targets.map(([path]) => path);
+  const rankOf = byPattern('rank_pattern', config.rank_pattern, r, paths);
+  const alphaOf = byPattern('alpha_pattern', config.alpha_pattern, alpha, paths);
   for (const [path, module] of targets) {
-    const rank = byPattern(config.rank_pattern, path, r);
-    const scale = byPattern(config.alpha_pattern, path, alpha);
+    const [rank, scale] = [rankOf(path), alphaOf(path)];
     const options = {
       r: rank, scaling: scale / (rs ? Math.sqrt(rank) : rank), dropout,
       init: config.init_lora_weights === 'gaussian' ? 'gaussian' : 'uniform',
@@ -72,7 +74,7 @@ function modulesToSave(model: Module, wanted: readonly string[]): Set<Parameter>
 function biases(model: Module, which: LoraConfig['bias'], targets: readonly Adaptable[]): Parameter[] {
   if (which === 'none') return [];
   if (which === 'lora_only') return targets.flatMap(({ bias }) => (bias ? [bias] : []));
-  return towerParameters(model, 'both').filter(([name]) => isBias(name)).map(([, p]) => p);
+  return towerParameters(model, 'both').filter(([name]) => /(^|\.)bias$/.test(name)).map(([, p]) => p);
 }
 
 export const lora: BackboneMethod<typeof loraConfig> = {
@@ -80,7 +82,7 @@ export const lora: BackboneMethod<typeof loraConfig> = {
   title: 'LoRA',
   paper: 'https://arxiv.org/abs/2106.09685',
   summary: 'low-rank updates of linear layers and convolutions in both towers',
-  needsText: true,
+  needsText: false,
   config: loraConfig,
   training: { optimizer: 'adamw', lr: 1e-3, epochs: 30, batch_size: 32, schedule: 'cosine', augment: true },
   attach: attachLora,
@@ -97,6 +99,7 @@ export const clipLora: BackboneMethod<typeof loraConfig> = {
     r: loraConfig.shape.r.unwrap().default(2),
     lora_alpha: loraConfig.shape.lora_alpha.unwrap().default(1),
     lora_dropout: loraConfig.shape.lora_dropout.unwrap().default(0.25),
+    use_rslora: loraConfig.shape.use_rslora.unwrap().default(true), // as its code: lora_alpha / √r
     target_modules: nameList.default(['q_proj', 'k_proj', 'v_proj']),
   }),
   training: {

@@ -163,6 +163,19 @@ describe.each(['fc', 'conv'] as const)('%s', (layer) => {
   });
 });
 
+test.each([false, true])('dropout drops other elements at every step, and none in prediction: DoRA %s', async (dora) => {
+  const config = { r: 2, lora_alpha: 3, lora_dropout: 0.5, use_dora: dora };
+  const { graph, feeds } = await trial('fc', config, true);
+  const at = (step: number): Float64Array => {
+    feeds['dropout.step'] = Float64Array.of(step);
+    return Float64Array.from(evaluateGraph(graph, feeds)['y']!.data);
+  };
+  expect(at(1)).toEqual(at(1));
+  expect(at(1)).not.toEqual(at(2));
+  expect([...(await trial('fc', config, false)).graph.inputs].some(({ source }) =>
+    source.kind === 'input' && source.name.startsWith('dropout'))).toBe(false);
+});
+
 test('starts from A drawn and B zero, within the bounds of PyTorch or with deviation 1/r', async () => {
   const start = async (config: object): Promise<Record<'A' | 'B', Float32Array>> => {
     const model = new Both();

@@ -29,7 +29,7 @@ export const prefixTuning: BackboneMethod<typeof prefixTuningConfig> = {
   title: 'Prefix tuning',
   paper: 'https://arxiv.org/abs/2303.16199',
   summary: 'every layer reads learned tokens through attention of its own, which a gate for each head opens from zero',
-  needsText: true,
+  needsText: false,
   config: prefixTuningConfig,
   training: {
     optimizer: 'adamw', lr: 9e-3, weight_decay: 0.02, epochs: 50, batch_size: 64, schedule: 'cosine', warmup_epochs: 2,

@@ -64,12 +64,12 @@ function attachPrompts(model: Module, config: PromptTuningConfig, context: Attac
  * norm in front of the first layer, which in MaPLe's code they pass.
  */
 export const promptTuning: BackboneMethod<typeof promptTuningConfig> = {
-  learnsPrompts: true,
+  learnsPrompts: ({ modality: towers }) => towers !== 'vision',
   name: 'prompt-tuning',
   title: 'Prompt tuning',
   paper: 'https://arxiv.org/abs/2203.12119',
   summary: 'learned tokens beside those of pictures (VPT), of texts, or of both',
-  needsText: true,
+  needsText: false,
   config: promptTuningConfig,
   training: {
     optimizer: 'sgd', lr: 2.5e-3, momentum: 0.9, weight_decay: 1e-4, epochs: 100, batch_size: 64, schedule: 'cosine',

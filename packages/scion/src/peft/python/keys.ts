@@ -19,7 +19,7 @@ const most = 20;
 /** A key of PEFT as the full name of a parameter; undefined for the untrained twin of a module that is trained whole. */
 export function parameterName(key: string): string | undefined {
   if (key.includes('.original_module.')) return undefined;
-  return key.replace(root, '').replace('.modules_to_save.', '.').replace(/\.lora_magnitude_vector\.weight$/, '.lora_magnitude_vector');
+  return (key.startsWith(root) ? key.slice(root.length) : key).replace('.modules_to_save.', '.').replace(/\.lora_magnitude_vector\.weight$/, '.lora_magnitude_vector');
 }
 
 /** The full name of a parameter as the key that PEFT stores it under. */

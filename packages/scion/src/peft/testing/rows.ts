@@ -99,7 +99,7 @@ export const rows: Readonly<Record<string, Row>> = {
   'full-finetuning of one layer': row(fullFineTuning, { layers: [1] }, {
     lr: 1e-3, refuses: needsSecondLayer('text', 'vision'),
   }),
-  'full-finetuning of the image tower and the scale': row(fullFineTuning, { modality: 'vision', logit_scale: true }, {
+  'full-finetuning of the image tower': row(fullFineTuning, { modality: 'vision' }, {
     lr: 1e-3, refuses: ({ towers }) => (towers.includes('text') ? undefined : /this model has no factor on cosines/),
   }),
 };
