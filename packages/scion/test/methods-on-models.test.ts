@@ -80,13 +80,13 @@ describe.each(modelCases.map((model) => [model.name, model] as const))('%s', (_,
     // it starts from the model, a step changes the output, and what was stored gives the same numbers
     const [atStart, atSecond, atEnd, restored] =
       await outputs(runtime, model, inputs, [start, second, end, values]) as [Tensors, Tensors, Tensors, Tensors];
-    expect(apart(atStart, base)).toBeLessThan(2e-6);
-    expect(apart(atSecond, base)).toBeGreaterThan(1e-5);
+    if (row.startsAsBase) expect(apart(atStart, base)).toBeLessThan(2e-6);
+    expect(apart(atSecond, atStart)).toBeGreaterThan(1e-5);
     expect(restored).toEqual(atEnd);
 
     // against the loss with everything frozen, which is that of the model as it was
     const control = lossOf(base);
-    if (program.step.inputs.every(({ source }) => source.kind !== 'input' || source.name !== dropoutInputs.seed)) {
+    if (row.startsAsBase && program.step.inputs.every(({ source }) => source.kind !== 'input' || source.name !== dropoutInputs.seed)) {
       expect(losses[0]).toBeCloseTo(control, 4);
     }
     expect(lossOf(atEnd)).toBeLessThan(0.9 * control);

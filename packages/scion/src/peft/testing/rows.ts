@@ -7,6 +7,8 @@ import { bitFit } from '../bitfit/index.js';
 import { fullFineTuning } from '../full-finetuning/index.js';
 import { layerNormTuning } from '../layernorm-tuning/index.js';
 import { clipLora, lora } from '../lora/index.js';
+import { prefixTuning } from '../prefix-tuning/index.js';
+import { promptTuning } from '../prompt-tuning/index.js';
 import type { ModelCase } from './models.js';
 
 /** What the refusal says on a model that the method does not fit; undefined where it fits. */
@@ -19,15 +21,17 @@ export interface Row {
   lr: number;
   /** Whether it is a change of weights that the model has. */
   merges: boolean;
+  /** Whether it gives the model's own output before the first step. */
+  startsAsBase: boolean;
   refuses: Refusal;
 }
 
-type Options = Partial<Pick<Row, 'lr' | 'merges' | 'refuses'>>;
+type Options = Partial<Pick<Row, 'lr' | 'merges' | 'refuses' | 'startsAsBase'>>;
 
 function row(method: BackboneMethod, config: object | Row['config'], options: Options = {}): Row {
   return {
     method, config: typeof config === 'function' ? config as Row['config'] : () => config,
-    lr: 5e-3, merges: true, refuses: () => undefined, ...options,
+    lr: 5e-3, merges: true, startsAsBase: true, refuses: () => undefined, ...options,
   };
 }
 
@@ -99,7 +103,15 @@ export const rows: Readonly<Record<string, Row>> = {
   'full-finetuning of one layer': row(fullFineTuning, { layers: [1] }, {
     lr: 1e-3, refuses: needsSecondLayer('text', 'vision'),
   }),
-  'full-finetuning of the image tower': row(fullFineTuning, { modality: 'vision' }, {
-    lr: 1e-3, refuses: ({ towers }) => (towers.includes('text') ? undefined : /this model has no factor on cosines/),
+  'full-finetuning of the image tower': row(fullFineTuning, { modality: 'vision' }, { lr: 1e-3 }),
+  'prefix-tuning': row(prefixTuning, { num_virtual_tokens: 4 }, { ...plugs, lr: 5e-2 }),
+  'prefix-tuning in the image tower': row(prefixTuning, { modality: 'vision', num_virtual_tokens: 4 }, {
+    lr: 5e-2, merges: false, refuses: needsBlocks('vision'),
+  }),
+  'prompt-tuning of pictures': row(promptTuning, { num_virtual_tokens: 4 }, {
+    lr: 5e-2, merges: false, refuses: needsBlocks('vision'), startsAsBase: false,
+  }),
+  'prompt-tuning of pictures in every layer': row(promptTuning, { num_virtual_tokens: 4, deep: true }, {
+    lr: 5e-2, merges: false, refuses: needsBlocks('vision'), startsAsBase: false,
   }),
 };
