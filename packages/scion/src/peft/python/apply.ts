@@ -1,5 +1,6 @@
 /** A model with an adapter of Python's PEFT in it. */
 import type { Module } from '../../nn/module.js';
+import { ScionError } from '../../util/errors.js';
 import type { Tensor } from '../../util/tensor.js';
 import type { AttachContext } from '../backbone-method.js';
 import { attachLora } from '../lora/index.js';
@@ -17,7 +18,12 @@ export async function peftWeights(
   model: Module, folder: string, context: Pick<AttachContext, 'read'>,
 ): Promise<Map<string, Tensor<'float32'>>> {
   const { config, tensors } = await readPeftAdapter(folder);
-  await attachLora(model, config, context);
+  await attachLora(model, config, context).catch((error: unknown) => {
+    if (!(error instanceof ScionError)) throw error;
+    // what is wrong stands in the adapter's file, and not in anybody's recipe
+    throw new ScionError('input', error.issues.map(({ path, message }) =>
+      ({ path: `${folder}/adapter_config.json: ${path.replace(/^config\./, '')}`, message })), { cause: error });
+  });
   const values = fitAdapter(model, tensors, folder);
   return mergedWeights(model, context, (name) => values.get(name)!);
 }
