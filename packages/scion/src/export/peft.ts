@@ -5,7 +5,7 @@ import { attach } from '../trainer/adapted.js';
 import { adaptationOf } from '../trainer/run-adaptation.js';
 import { type RunOptions, openPlainBackbone } from '../trainer/run-pictures.js';
 import { readRun } from '../trainer/run.js';
-import { inputError, usageError } from '../util/errors.js';
+import { inputError } from '../util/errors.js';
 import { toFloat32 } from '../util/tensor.js';
 
 /** Methods that PEFT has under the name of LoRA. */
@@ -33,8 +33,6 @@ export async function exportPeft(
   const { tree } = await attach(backbone, adaptation.method, adaptation.config, adaptation);
   const adapter = peftAdapterFiles(
     tree, adaptation.config as LoraConfig, (name) => toFloat32(adaptation.values[name]!), { baseModel: backbone.name });
-  await writePeftAdapter(folder, adapter).catch((error: unknown) => {
-    throw usageError('folder', (error as Error).message, { cause: error });
-  });
+  await writePeftAdapter(folder, adapter);
   return ['adapter_config.json', 'adapter_model.safetensors'];
 }

@@ -4,7 +4,7 @@ import { makeWholeFolder } from '../../formats/folder.js';
 import { parseStrictJson } from '../../formats/json.js';
 import { readSafetensors, writeSafetensors } from '../../formats/safetensors-node.js';
 import { readTorchArchive, readTorchTensors } from '../../formats/torch-archive-node.js';
-import { ScionError, inputError, ioError } from '../../util/errors.js';
+import { ScionError, inputError, usageError } from '../../util/errors.js';
 import type { Tensor } from '../../util/tensor.js';
 import { type PeftConfig, parsePeftConfig } from './config.js';
 import type { PeftAdapter } from './keys.js';
@@ -56,12 +56,12 @@ function isAbsent(error: unknown): boolean {
 
 /**
  * Writes a folder that `PeftModel.from_pretrained` loads. It appears whole; an empty folder in its place is replaced.
- * @throws ScionError of kind `io` where the system refuses or the folder has content
+ * @throws ScionError: `io` where the system refuses, `usage` for a folder with content
  */
 export async function writePeftAdapter(folder: string, { config, tensors }: PeftAdapter): Promise<void> {
   const say = {
     what: 'the adapter',
-    occupied: (path: string) => ioError(path, 'is not empty; choose another folder for the adapter'),
+    occupied: (path: string) => usageError('folder', `${path} is not empty; choose another folder for the adapter`),
   };
   await makeWholeFolder(folder, say, async (draft) => {
     await writeSafetensors(`${draft}/${weightsFile}`, tensors, { format: 'pt' });
