@@ -186,7 +186,7 @@ describe('folders', () => {
     const path = join(folder, 'full');
     await mkdir(path);
     await writeFile(join(path, 'mine'), 'x');
-    await expect(writePeftAdapter(path, adapter)).rejects.toThrow(/full: is not empty; choose another folder/);
+    await expect(writePeftAdapter(path, adapter)).rejects.toThrow(/full is not empty; choose another folder/);
     expect(await readdir(path)).toEqual(['mine']);
   });
 
