@@ -115,7 +115,7 @@ test.each(Object.entries(cases))('%s trains as in PyTorch, step for step', async
   const want = await read(`loss-curves/${name}`);
   const clip = loadClip(await readCheckpoint(`${fixtures}clip/quick-gelu`));
   const { promptIds } = await one.attach(clip) ?? {};
-  const ids = promptIds ? int64([promptIds.shape[0]!, promptIds.shape[2]!], Array.from(promptIds.data, Number)) : data.get('ids')!;
+  const ids = promptIds ? int64([promptIds.length, promptIds[0]!.shape[1]!], promptIds.flatMap((own) => Array.from(own.data, Number))) : data.get('ids')!;
   const theirName = (key: string): string => one.names?.[key] ?? key;
   const { losses, final } = await train(clip, ids, one, (key) => want.get(`initial.${theirName(key)}`)!);
 

@@ -256,7 +256,7 @@ async function readRecipeFile(file: string): Promise<Record<string, unknown>> {
   const recipe = value as Record<string, unknown>;
   const inFolder = (path: unknown): unknown =>
     (typeof path === 'string' && !isBuiltInData(path) ? resolve(dirname(file), path) : path);
-  for (const key of ['features', 'data', 'descriptions']) {
+  for (const key of ['features', 'data', 'descriptions', 'adapter']) {
     const value = recipe[key];
     if (value !== undefined) recipe[key] = Array.isArray(value) ? value.map(inFolder) : inFolder(value);
   }

@@ -1,8 +1,7 @@
 /** A run's LoRA as an adapter of Python's PEFT. */
 import { cacheFolder } from '../data/cache-folder.js';
 import { type LoraConfig, peftAdapterFiles, writePeftAdapter } from '../peft/index.js';
-import { attach } from '../trainer/adapted.js';
-import { adaptationOf } from '../trainer/run-adaptation.js';
+import { adaptationOf, adaptedTree } from '../trainer/run-adaptation.js';
 import { type RunOptions, openPlainBackbone } from '../trainer/run-pictures.js';
 import { readRun } from '../trainer/run.js';
 import { inputError } from '../util/errors.js';
@@ -30,7 +29,7 @@ export async function exportPeft(
   }
   const cache = info.recipe['cache'] === false ? undefined : cacheFolder();
   const backbone = await openPlainBackbone(path, info, options, cache);
-  const { tree } = await attach(backbone, adaptation.method, adaptation.config, adaptation);
+  const tree = await adaptedTree(backbone, adaptation);
   const adapter = peftAdapterFiles(
     tree, adaptation.config as LoraConfig, (name) => toFloat32(adaptation.values[name]!), { baseModel: backbone.name });
   await writePeftAdapter(folder, adapter);

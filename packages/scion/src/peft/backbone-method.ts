@@ -9,7 +9,7 @@ import type { MethodInfo } from './method.js';
 /** The words of a classification, for methods that learn prompts. */
 export interface PromptWords {
   classNames: readonly string[];
-  /** The texts of each class, as many for each. */
+  /** The texts of each class, one or more. */
   prompts: readonly (readonly string[])[];
   /** Tokens of a text, padding included. */
   length: number;
@@ -25,8 +25,8 @@ export interface AttachContext {
 }
 
 export interface Attached {
-  /** Ids [K, templates, length] that take the place of the recipe's prompts. */
-  promptIds?: Tensor<'int64'>;
+  /** Ids [texts of it, length] of each class, which take the place of the recipe's prompts. */
+  promptIds?: readonly Tensor<'int64'>[];
 }
 
 export interface BackboneMethod<S extends z.ZodObject = z.ZodObject> extends MethodInfo<S> {

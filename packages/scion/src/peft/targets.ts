@@ -58,8 +58,10 @@ function isLeftOut(path: string, { exclude_modules: left = [] }: TargetOptions):
 }
 
 function wholePath(option: string, text: string): RegExp {
-  if (text.length > longest) {
-    refuse([option, `an expression of ${text.length} characters, expected at most ${longest}; name modules in a list`]);
+  const unbounded = text.match(/[*+]|\{\d+,\}/g)?.length ?? 0;
+  if (text.length > longest || unbounded > mostUnbounded || /\)[*+{]/.test(text)) {
+    refuse([option, `${JSON.stringify(text.slice(0, 80))} could keep the matching busy without end: expected at most ${longest} `
+      + `characters, ${mostUnbounded} of *, + and {n,}, and none of these behind a group; name modules in a list`]);
   }
   try {
     return new RegExp(`^(?:${text})$`);
@@ -68,8 +70,15 @@ function wholePath(option: string, text: string): RegExp {
   }
 }
 
-/** Characters of an expression: of what others wrote, long ones could keep the matching busy without end. */
+/** Of an expression, which others may have written. */
 const longest = 1000;
+const mostUnbounded = 4;
+
+/** An expression for the end of a path, from a dot on. */
+function atEnd(option: string, text: string): RegExp {
+  wholePath(option, text);
+  return new RegExp(`^(?:.*\\.)?(?:${text})$`);
+}
 
 type Entries = readonly [string, Adaptable][];
 
@@ -111,7 +120,7 @@ export function byPattern(
   option: string, patterns: Readonly<Record<string, number>>, otherwise: number, paths: readonly string[],
 ): (path: string) => number {
   const keys = Object.entries(patterns).map(([key, value]) =>
-    ({ key, value, expression: wholePath(option, `(?:.*\\.)?(?:${key})`) }));
+    ({ key, value, expression: atEnd(option, key) }));
   for (const { key, expression } of keys) {
     if (paths.some((path) => expression.test(path))) continue;
     const ends = [...new Set(paths.map((path) => path.split('.').slice(-1).join('.')))];

@@ -44,10 +44,10 @@ export class TextLayout {
   }
 
   /**
-   * Ids of every class's texts, [K][templates], with marks and padding → [K, templates, length].
+   * Ids of every class's texts with marks and padding: for each class [its texts, length].
    * @throws ScionError of kind `input` that names the classes with texts that do not fit the model
    */
-  assemble(contents: readonly (readonly (readonly number[])[])[]): Tensor<'int64'> {
+  assemble(contents: readonly (readonly (readonly number[])[])[]): Tensor<'int64'>[] {
     const { length, classNames } = this.words;
     const longest = contents.map((texts) => Math.max(...texts.map((ids) => this.begin.length + ids.length + 1)));
     const tooLong = longest.flatMap((n, k) => (n > length ? [k] : []));
@@ -62,7 +62,7 @@ export class TextLayout {
       const filled = [...this.begin, ...ids];
       return [...filled, ...this.tail.slice(0, length - filled.length)];
     };
-    return int64([contents.length, contents[0]?.length ?? 0, length], contents.flat().flatMap(fill));
+    return contents.map((texts) => int64([texts.length, length], texts.flatMap(fill)));
   }
 
   private tokenize(texts: readonly string[]): number[][] {

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -97,6 +97,25 @@ test('every epoch sees other views unless it is told not to', async () => {
   const [plain, varied] = [await losses(false), await losses(true)];
   expect(new Set(plain.split(',')).size).toBe(1);
   expect(new Set(varied.split(',')).size).toBe(2);
+});
+
+test('classes may have unequal numbers of texts, learned tokens in them or not', async () => {
+  const descriptions = join(folder, 'texts.json');
+  await writeFile(descriptions, JSON.stringify({ red: ['red', 'a red thing', 'very red'], green: ['green'], blue: ['blue', 'sky'] }));
+  for (const [method, config] of [['prompt-tuning', { modality: 'text', num_virtual_tokens: 2 }], ['bitfit', {}]] as const) {
+    const run = await train({ ...recipe(method, config), descriptions, out: join(folder, `texts-${method}`) });
+    expect(await probabilities(run)).toHaveLength(27);
+    await run.close();
+  }
+});
+
+test('a damaged run folder is told as such', async () => {
+  const path = join(folder, 'damaged');
+  await (await train({ ...recipe('lora', { r: 2 }), out: path })).close();
+  await copyFile(join(folder, 'bitfit', 'adapter.safetensors'), join(path, 'adapter.safetensors'));
+  const run = await loadRun(path);
+  await expect(run.predictImages([join(data, 'test')])).rejects.toThrow(/lora_A\.weight is missing, expected \[2, \d+\]; the run folder is damaged/);
+  await run.close();
 });
 
 test('methods inside the backbone and on its features stand beside each other in a comparison', async () => {

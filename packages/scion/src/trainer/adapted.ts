@@ -169,7 +169,7 @@ function cutTo({ shape, data }: Tensor<'int64'>, length: number): Tensor<'int64'
 }
 
 /** Whether anything trained goes into what `build` makes. */
-function trains(build: (graph: Graph) => Value): boolean {
+export function trains(build: (graph: Graph) => Value): boolean {
   const graph = new Graph();
   build(graph);
   return [...boundParameters(graph).keys()].some(({ origin }) => origin.kind === 'trained');
@@ -205,7 +205,7 @@ export class OpenClasses extends FixedClasses {
 export async function attach(
   { fresh, read, text }: Backbone, method: BackboneMethod, config: Record<string, unknown>,
   { classNames, prompts }: Pick<AdaptedSource, 'classNames' | 'prompts'>,
-): Promise<{ tree: Tree; ids?: Tensor<'int64'>[] }> {
+): Promise<{ tree: Tree; ids?: readonly Tensor<'int64'>[] }> {
   const tree = fresh();
   if (!text) {
     await method.attach(tree, config, { read });
@@ -216,15 +216,7 @@ export async function attach(
     classNames, prompts, length, tokenize: (texts) => text.tokenizer.encode(texts, length),
   };
   const attached = await method.attach(tree, config, { read, words });
-  return { tree, ids: attached?.promptIds ? split(attached.promptIds) : prompts.map((own) => words.tokenize(own)) };
-}
-
-/** [K, templates, length] → K tensors [templates, length] */
-function split({ shape, data }: Tensor<'int64'>): Tensor<'int64'>[] {
-  const [classes, templates, length] = shape as [number, number, number];
-  const size = templates * length;
-  return Array.from({ length: classes }, (_, k) =>
-    tensor('int64', [templates, length], data.slice(k * size, (k + 1) * size)));
+  return { tree, ids: attached?.promptIds ?? prompts.map((own) => words.tokenize(own)) };
 }
 
 /** The module that is trained. */

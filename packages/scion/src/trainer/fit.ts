@@ -175,8 +175,8 @@ export function epochsOf({ epochs, steps_per_shot: perShot, batch_size }: Traini
 async function descend(options: FitOptions): Promise<Fit> {
   const { runtime, module, val, training, random, resume, onMetric, afterStep } = options;
   const { images: side } = module;
-  // every epoch makes views of its own, so that those made before are in its way
-  const train = side && training.augment ? subset(options.train, plainRows(options.train)) : options.train;
+  // views that were made before are for methods on features: here every epoch can make its own
+  const train = side ? subset(options.train, plainRows(options.train)) : options.train;
   const rows = train.labels.length;
   const program = compileFeatureTraining(module, train, training);
   const { batch } = program;

@@ -2,7 +2,7 @@
 import type { Picture } from '../data/feature-file.js';
 import { decodePicture, processPixels } from '../data/image-processor.js';
 import type { ImageProcessor } from '../data/image-processor.js';
-import { readUnchanged } from '../data/image-loader.js';
+import { ahead, readUnchanged } from '../data/image-loader.js';
 import type { View } from '../data/image-views.js';
 import type { Pixels } from '../data/image-resample.js';
 import { type Tensor, float32 } from '../util/tensor.js';
@@ -17,6 +17,8 @@ export interface PictureLoader {
   load(pictures: readonly Picture[], view?: (row: number) => View): Promise<Tensor<'float32'>>;
 }
 
+/** Pictures that are read and decoded at once. */
+const atOnce = 8;
 /** Bytes of decoded pictures that are kept. */
 const room = 512 * 2 ** 20;
 
@@ -29,10 +31,11 @@ export function pictureLoader(processor: ImageProcessor): PictureLoader {
     const before = kept.get(picture.sha256);
     if (before) return before;
     const reading = readUnchanged(picture).then((bytes) => decodePicture(bytes, processor, { name: picture.path }));
-    if (used < room) {
-      kept.set(picture.sha256, reading);
-      reading.then(({ data }) => { used += data.byteLength; }, () => kept.delete(picture.sha256));
-    }
+    kept.set(picture.sha256, reading); // rows that show the same picture wait for one reading
+    reading.then(({ data }) => {
+      if (used + data.byteLength <= room) used += data.byteLength;
+      else kept.delete(picture.sha256);
+    }, () => kept.delete(picture.sha256));
     return reading;
   };
   return {
@@ -40,10 +43,11 @@ export function pictureLoader(processor: ImageProcessor): PictureLoader {
     width,
     async load(pictures, view) {
       const out = new Float32Array(pictures.length * size);
-      await Promise.all(pictures.map(async (picture, row) => {
-        const into = out.subarray(row * size, (row + 1) * size);
-        processPixels(await decoded(picture), processor, { into, ...(view && { view: view(row) }) });
-      }));
+      let row = 0;
+      for await (const image of ahead(pictures, atOnce, decoded)) {
+        processPixels(image, processor, { into: out.subarray(row * size, (row + 1) * size), ...(view && { view: view(row) }) });
+        row++;
+      }
       return float32([pictures.length, 3, height, width], out);
     },
   };

@@ -29,6 +29,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { systemError, writeAtomically } from '../formats/files.js';
 import { makeWholeFolder, removeEmpty } from '../formats/folder.js';
 import { readSafetensors, writeSafetensors } from '../formats/safetensors-node.js';
+import type { MethodInfo } from '../peft/index.js';
 import type { Tensors } from '../runtime/session.js';
 import { inputError, usageError } from '../util/errors.js';
 import type { Checkpoint, Metric } from './fit.js';
@@ -296,4 +297,13 @@ function alive(pid: number, path: string): boolean {
   } catch (cause) {
     return (cause as NodeJS.ErrnoException).code === 'EPERM';
   }
+}
+
+/** The hyper-parameters of a finished run. @throws ScionError of kind `input` where they are none of its method */
+export function storedConfig(path: string, { result }: RunInfo, { config }: MethodInfo): Record<string, unknown> {
+  const parsed = config.safeParse(result!.config);
+  if (parsed.success) return parsed.data;
+  const [problem] = parsed.error.issues;
+  throw inputError(join(path, files.info), `result.config.${problem!.path.join('.')}: ${problem!.message}; the run folder is `
+    + 'damaged, train again');
 }

@@ -8,11 +8,11 @@ import { nodeRuntime } from '../runtime/node.js';
 import type { Runtime, Tensors } from '../runtime/session.js';
 import { type Issue, ScionError, unknownName } from '../util/errors.js';
 import { float32 } from '../util/tensor.js';
-import { attach } from './adapted.js';
+import { trains } from './adapted.js';
 import { type Backbone, type ImageEncoder, openImageEncoder } from './encode.js';
 import { type PredictOptions, type Prediction, type Run, type StoredRun, readRun, runFromParts } from './run.js';
 import type { RunInfo } from './run-info.js';
-import { type Adaptation, adaptationOf, adaptedBackbone } from './run-adaptation.js';
+import { type Adaptation, adaptationOf, adaptedBackbone, adaptedTree } from './run-adaptation.js';
 import { type RunOptions, checkDim, openPlainBackbone } from './run-pictures.js';
 
 export interface RunSetOptions extends Pick<RunOptions, 'model' | 'revision' | 'openBackbone' | 'onWarning'> {
@@ -79,11 +79,12 @@ export async function openRuns(paths: Readonly<Record<string, string>>, options:
     const cache = stored.info.recipe['cache'] === false ? undefined : cacheFolder();
     const plain = await openPlainBackbone(path, stored.info, options, cache);
     const adaptation = await adaptationOf(path, stored.info);
-    const swapped = adaptation && sizeOf(adaptation) <= mostSwapped;
-    const its = !adaptation ? share(plain, undefined)
-      : swapped
-        ? share({ ...plain, encoder: (await attach(plain, adaptation.method, adaptation.config, adaptation)).tree },
-          [adaptation.method.name, adaptation.config])
+    const tree = adaptation && await adaptedTree(plain, adaptation);
+    const { height, width } = plain.processor;
+    const inImages = tree && trains((graph) => tree.imageFeatures(graph.input('images', 'float32', [1, 3, height, width])));
+    const swapped = inImages && sizeOf(adaptation) <= mostSwapped;
+    const its = !inImages ? share(plain, undefined)
+      : swapped ? share({ ...plain, encoder: tree }, [adaptation.method.name, adaptation.config])
         : share(await adaptedBackbone(plain, adaptation, { merge: true }), undefined);
     checkDim(path, stored.info, its.encoder.dim);
     const run = runFromParts(path, stored.info, stored.support, stored.values, { ...options, rows: 1 }, its.runtime);

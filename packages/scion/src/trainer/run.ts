@@ -14,7 +14,7 @@ import { type Tensor, float32, toFloat32 } from '../util/tensor.js';
 import { type Classifying, FixedClasses, OpenClasses, type Rows } from './adapted.js';
 import { checkDevice } from './check-runtime.js';
 import { type FeatureClassifier, openClassifier } from './classifier.js';
-import { files, readRunInfo } from './run-folder.js';
+import { files, readRunInfo, storedConfig } from './run-folder.js';
 import type { RunInfo } from './run-info.js';
 import { type RunOptions, openRunPictures } from './run-pictures.js';
 
@@ -123,20 +123,14 @@ export const classDirections = 'class.features';
 /** The module of a run with its values checked against it. */
 export function storedModule(path: string, info: RunInfo, support: Tensors, values: Tensors): FeatureModule {
   const method = getMethod(info.method, join(path, files.info));
-  const config = method.config.safeParse(info.result!.config);
-  if (!config.success) {
-    throw inputError(
-      join(path, files.info),
-      `result.config.${config.error.issues[0]!.path.join('.')}: ${config.error.issues[0]!.message}; ` +
-        'the run folder is damaged, train again',
-    );
-  }
+  const config = storedConfig(path, info, method);
   const inputs = storedInputs(info, support, path);
   if (isBackboneMethod(method)) {
     const directions = toFloat32(support[classDirections] ?? missing(path, files.support, classDirections));
-    return new (method.learnsPrompts?.(config.data) ? FixedClasses : OpenClasses)(inputs, directions).named();
+    if (directions.shape.join() !== [inputs.classes, inputs.dim].join()) missing(path, files.support, `${classDirections} of the right shape`);
+    return new (method.learnsPrompts?.(config) ? FixedClasses : OpenClasses)(inputs, directions).named();
   }
-  const module = method.create(inputs, config.data);
+  const module = method.create(inputs, config);
   for (const [name, p] of module.parameters()) {
     if (p.origin.kind !== 'trained') continue;
     const stored = values[name] ?? missing(path, files.adapter, name);

@@ -137,7 +137,7 @@ async function complete(
 ): Promise<Run> {
   const started = performance.now();
   const runtime = nodeRuntime({ device: recipe.device });
-  const every = (options.checkpointEvery ?? 2) * 1000;
+  let every = (options.checkpointEvery ?? 2) * 1000;
   let saved = performance.now();
   let steps = 0;
   try {
@@ -164,8 +164,11 @@ async function complete(
         steps++;
         const stop = options.signal?.aborted ?? false;
         if (!stop && performance.now() - saved < every) return;
+        const began = performance.now();
         await folder.saveCheckpoint(await take());
         saved = performance.now();
+        // a large model is not saved most of the time
+        if (options.checkpointEvery === undefined) every = Math.max(every, 10 * (saved - began));
         if (stop) throw interrupted(folder.path);
       },
       ...(checkpoint ? { resume: checkpoint } : {}),

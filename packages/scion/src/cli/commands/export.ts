@@ -33,6 +33,9 @@ export function addExport(program: Command): void {
     .option('--json', 'print what was written as JSON')
     .action(async (run: string, folder: string, { to, task, dtype, merge, model, json }: Options) => {
       if (to === undefined) throw usageError('--to', `missing: expected ${exportTargets.join(', ')}`);
+      if (to === 'peft' && (dtype !== 'fp32' || task !== exportTasks[0] || !merge)) {
+        throw usageError('--to', 'peft: an adapter has no --task, --dtype or --no-merge; leave them out');
+      }
       // names are checked where they mean something
       const exported = await exportRun(run, folder, {
         to: to as ExportTarget, task: task as ExportTask, dtypes: dtype.split(',') as WeightFormat[], merge,

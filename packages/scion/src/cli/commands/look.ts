@@ -47,7 +47,7 @@ export function addLook(program: Command): void {
             methods.map((m) => [
               m.name,
               Object.entries(m.config)
-                .map(([k, v]) => `${k}=${String(v)}`)
+                .flatMap(([k, v]) => (isEmpty(v) ? [] : [`${k}=${String(v)}`]))
                 .join(' '),
               m.summary,
             ]),
@@ -121,3 +121,7 @@ export function addLook(program: Command): void {
       );
     });
 }
+
+/** A list or table that nothing is in says nothing. */
+const isEmpty = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && Object.keys(value).length === 0;

@@ -46,7 +46,7 @@ export const adapterConfig = z.strictObject({
     .describe('houlsby: after attention and feed-forward; pfeiffer: after feed-forward; parallel: beside feed-forward'),
   reduction_factor: z.number().positive().optional()
     .describe(`features of a token over those of the bottleneck; ${published((p) => p.reductionFactor)}`),
-  bottleneck_dim: z.number().int().min(1).optional()
+  bottleneck_dim: z.number().int().min(1).max(65_536).optional()
     .describe('features of the bottleneck, in the place of reduction_factor'),
   non_linearity: z.enum(names(nonLinearities)).optional()
     .describe(`between down- and up-projection; ${published((p) => p.nonLinearity)}`),

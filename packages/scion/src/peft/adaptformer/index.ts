@@ -9,7 +9,7 @@ import { Bottleneck } from '../bottleneck/layer.js';
 import { findBlocks, layerNumbers, modality } from '../towers.js';
 
 export const adaptFormerConfig = z.strictObject({
-  ffn_num: z.number().int().min(1).default(64).describe('features of the bottleneck'),
+  ffn_num: z.number().int().min(1).max(65_536).default(64).describe('features of the bottleneck'),
   adapter_scalar: z.union([z.number().positive(), z.literal('learnable_scalar')]).default(0.1)
     .describe('factor s on what the up-projection makes, or learnable_scalar: trained from 1 on'),
   adapter_layernorm_option: z.enum(['none', 'in', 'out']).default('none')

@@ -9,7 +9,7 @@ import { TextLayout, wordsFor } from '../text-layout.js';
 import { VirtualTokens, tokenEmbedding, virtualId } from '../virtual-tokens.js';
 
 export const coopConfig = z.strictObject({
-  n_ctx: z.number().int().min(1).default(16).describe('learned context tokens of a prompt'),
+  n_ctx: z.number().int().min(1).max(4096).default(16).describe('learned context tokens of a prompt'),
   class_token_position: z.enum(['end', 'middle', 'front']).default('end')
     .describe('where the class name stands: after, between or before the context tokens'),
   csc: z.boolean().default(false).describe('class-specific contexts: each class learns its own'),

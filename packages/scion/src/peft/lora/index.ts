@@ -8,7 +8,7 @@ import { type Adaptable, byPattern, endsWith, findTargets, nameList } from '../t
 import { layerNumbers, towerParameters } from '../towers.js';
 import { DoraLayer, LoraLayer, rowNorms } from './layer.js';
 
-const count = z.number().int().min(1);
+const count = z.number().int().min(1).max(65_536);
 const pattern = (of: z.ZodNumber) => z.record(z.string(), of).default({});
 
 export const loraConfig = z.strictObject({

@@ -7,7 +7,7 @@ import { GatedPrefix } from './layer.js';
 
 export const prefixTuningConfig = z.strictObject({
   modality,
-  num_virtual_tokens: z.number().int().min(1).default(10).describe('learned tokens of each layer'),
+  num_virtual_tokens: z.number().int().min(1).max(4096).default(10).describe('learned tokens of each layer'),
   layers_to_transform: layerNumbers.optional(), // the paper takes the last ones
 });
 export type PrefixTuningConfig = z.output<typeof prefixTuningConfig>;

@@ -14,7 +14,7 @@ import { PromptTokens } from './layer.js';
 
 export const promptTuningConfig = z.strictObject({
   modality: modality.unwrap().default('vision').describe('the tower that gets learned tokens: vision, text or both'),
-  num_virtual_tokens: z.number().int().min(1).default(10).describe('learned tokens of a tower, or of each layer'),
+  num_virtual_tokens: z.number().int().min(1).max(4096).default(10).describe('learned tokens of a tower, or of each layer'),
   deep: z.boolean().default(false).describe('each layer has its own learned tokens, which replace those before'),
 });
 export type PromptTuningConfig = z.output<typeof promptTuningConfig>;

@@ -46,8 +46,8 @@ export function parsePeftConfig(json: unknown, where: string): PeftConfig {
     }
   }
   taken['init_lora_weights'] = firstValues(taken['init_lora_weights'] ?? true, complain);
-  if (Array.isArray(taken['layers_to_transform']) && taken['layers_to_transform'].length === 0) {
-    delete taken['layers_to_transform']; // to PEFT the same as all layers
+  for (const key of ['layers_to_transform', 'exclude_modules']) {
+    if (Array.isArray(taken[key]) && taken[key].length === 0) delete taken[key]; // to PEFT the same as none given
   }
   for (const key of ['target_modules', 'exclude_modules']) taken[key] = asExpression(taken[key]);
   if (taken['target_modules'] === undefined) complain('target_modules', 'is missing, expected a list or a text');

@@ -46,10 +46,16 @@ export async function wordsOf(
 /** Loads a checkpoint and attaches a method by parsed settings. */
 export async function adapted(
   method: BackboneMethod, folder: string, config: object = {}, words?: PromptWords,
-): Promise<Attached & { model: Model; initial: Record<string, Tensor<'float32'>> }> {
+): Promise<{ promptIds?: Tensor<'int64'>; model: Model; initial: Record<string, Tensor<'float32'>> }> {
   const { model, read } = await load(folder);
   const attached = await method.attach(model, method.config.parse(config), { read, ...(words ? { words } : {}) });
-  return { model, initial: initialValues(model), ...attached };
+  const ids = attached?.promptIds;
+  return { model, initial: initialValues(model), ...(ids?.length && { promptIds: stacked(ids) }) };
+}
+
+/** Ids of as many texts for each class: K times [templates, length] → [K, templates, length]. */
+export function stacked(ids: NonNullable<Attached['promptIds']>): Tensor<'int64'> {
+  return int64([ids.length, ...ids[0]!.shape], ids.flatMap(({ data }) => Array.from(data, Number)));
 }
 
 /** First values of all trained parameters by name. */
