@@ -114,15 +114,17 @@ function examples(all: Entries, name: string): string {
 /**
  * Values by path, as PEFT's `rank_pattern`: of the first key that is an end of the path, or an expression for one.
  * @param paths those that have a value
+ * @param strict whether a key that matches none of them is refused; PEFT ignores it
  * @throws ScionError where a key is no expression or matches none of the paths
  */
 export function byPattern(
   option: string, patterns: Readonly<Record<string, number>>, otherwise: number, paths: readonly string[],
+  strict: boolean,
 ): (path: string) => number {
   const keys = Object.entries(patterns).map(([key, value]) =>
     ({ key, value, expression: atEnd(option, key) }));
   for (const { key, expression } of keys) {
-    if (paths.some((path) => expression.test(path))) continue;
+    if (!strict || paths.some((path) => expression.test(path))) continue;
     const ends = [...new Set(paths.map((path) => path.split('.').slice(-1).join('.')))];
     refuse([option, `${JSON.stringify(key)} matches no target module; there are ${nearest(key, ends).join(', ')}`]);
   }

@@ -37,8 +37,7 @@ describe('recipe files', () => {
       ...recipe, features, threads: 1, validation: 'auto', search: 'auto', strict_shots: false, device: 'cpu',
       training: {
         optimizer: 'adam', lr: 0.01, epochs: 2, batch_size: 256, schedule: 'cosine', warmup_epochs: 0,
-          label_smoothing: 0,
-        class_weights: 'none', checkpoint: 'best',
+        label_smoothing: 0, recompute: false, class_weights: 'none', checkpoint: 'best',
       },
     });
   });

@@ -30,8 +30,13 @@ export const loraConfig = z.strictObject({
 });
 export type LoraConfig = z.output<typeof loraConfig>;
 
-/** Puts LoRA layers into the tree. */
-export async function attachLora(model: Module, config: LoraConfig, context: Pick<AttachContext, 'read'>): Promise<void> {
+/**
+ * Puts LoRA layers into the tree.
+ * @param options `strict`: whether keys of patterns that match no target are refused; PEFT ignores them
+ */
+export async function attachLora(
+  model: Module, config: LoraConfig, context: Pick<AttachContext, 'read'>, { strict = true } = {},
+): Promise<void> {
   const { r, lora_alpha: alpha, lora_dropout: dropout, use_rslora: rs } = config;
   if (config.init_lora_weights === false) {
     refuse(['init_lora_weights', 'false: random B and A would change the model before training; use true or gaussian']);
@@ -41,8 +46,8 @@ export async function attachLora(model: Module, config: LoraConfig, context: Pic
   const targets = findTargets(model, config).filter(([, module]) => !saved.has(module.weight));
   if (targets.length === 0) refuse(['modules_to_save', 'all targets lie in these modules, and none is left for LoRA']);
   const paths = targets.map(([path]) => path);
-  const rankOf = byPattern('rank_pattern', config.rank_pattern, r, paths);
-  const alphaOf = byPattern('alpha_pattern', config.alpha_pattern, alpha, paths);
+  const rankOf = byPattern('rank_pattern', config.rank_pattern, r, paths, strict);
+  const alphaOf = byPattern('alpha_pattern', config.alpha_pattern, alpha, paths, strict);
   for (const [path, module] of targets) {
     const [rank, scale] = [rankOf(path), alphaOf(path)];
     const options = {
@@ -85,7 +90,7 @@ export const lora: BackboneMethod<typeof loraConfig> = {
   needsText: false,
   config: loraConfig,
   training: { optimizer: 'adamw', lr: 1e-3, epochs: 30, batch_size: 32, schedule: 'cosine', augment: true },
-  attach: attachLora,
+  attach: (model, config, context) => attachLora(model, config, context),
 };
 
 /** The few-shot recipe of Zanella and Ben Ayed (CVPRW 2024, arXiv 2405.18541). */

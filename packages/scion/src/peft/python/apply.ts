@@ -18,7 +18,7 @@ export async function peftWeights(
   model: Module, folder: string, context: Pick<AttachContext, 'read'>,
 ): Promise<Map<string, Tensor<'float32'>>> {
   const { config, tensors } = await readPeftAdapter(folder);
-  await attachLora(model, config, context).catch((error: unknown) => {
+  await attachLora(model, config, context, { strict: false }).catch((error: unknown) => {
     if (!(error instanceof ScionError)) throw error;
     // what is wrong stands in the adapter's file, and not in anybody's recipe
     throw new ScionError('input', error.issues.map(({ path, message }) =>

@@ -66,8 +66,8 @@ export const rows: Readonly<Record<string, Row>> = {
     target_modules: 'all-linear', bias: 'all', modules_to_save: [head],
   })),
   'lora of different ranks with its own biases': row(lora, {
-    target_modules: '.*(out_proj|dense|fc2)', bias: 'lora_only', rank_pattern: { '.*fc2': 3 },
-    alpha_pattern: { out_proj: 5 },
+    target_modules: '.*(out_proj|dense|fc2)', bias: 'lora_only', rank_pattern: { '.*(fc2|output.dense)': 3 },
+    alpha_pattern: { '(out_proj|dense|fc2)': 5 },
   }),
   'clip-lora': row(clipLora, {}, {
     lr: 2e-2,
