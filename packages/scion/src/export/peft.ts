@@ -1,8 +1,7 @@
 /** A run's LoRA as an adapter of Python's PEFT. */
-import { cacheFolder } from '../data/cache-folder.js';
 import { type LoraConfig, peftAdapterFiles, writePeftAdapter } from '../peft/index.js';
 import { adaptationOf, adaptedTree } from '../trainer/run-adaptation.js';
-import { type RunOptions, openPlainBackbone } from '../trainer/run-pictures.js';
+import { type RunOptions, cacheOf, openPlainBackbone } from '../trainer/run-pictures.js';
 import { readRun } from '../trainer/run.js';
 import { inputError } from '../util/errors.js';
 import { toFloat32 } from '../util/tensor.js';
@@ -27,7 +26,7 @@ export async function exportPeft(
     throw inputError(path, `was trained on a model with the adapter ${info.pictures.model.adapter} in it, and PEFT would load it `
       + 'without; merge that adapter into a checkpoint with `scion merge` and train on that');
   }
-  const cache = info.recipe['cache'] === false ? undefined : cacheFolder();
+  const cache = cacheOf(info);
   const backbone = await openPlainBackbone(path, info, options, cache);
   const tree = await adaptedTree(backbone, adaptation);
   const adapter = peftAdapterFiles(

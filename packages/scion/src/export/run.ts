@@ -5,7 +5,6 @@
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
-import { cacheFolder } from '../data/cache-folder.js';
 import { imageProcessorConfig } from '../data/image-processor-config.js';
 import { makeWholeFolder } from '../formats/folder.js';
 import { Graph, type Value } from '../ir/graph.js';
@@ -15,7 +14,7 @@ import type { FeatureModule } from '../peft/index.js';
 import { withRuntime } from '../runtime/node.js';
 import type { Backbone, TextTower } from '../trainer/encode.js';
 import { type StoredRun, readRun, storedModule } from '../trainer/run.js';
-import { type RunOptions, checkDim, openRunBackbone } from '../trainer/run-pictures.js';
+import { type RunOptions, cacheOf, checkDim, openRunBackbone } from '../trainer/run-pictures.js';
 import { ScionError, inputError, unknownName, usageError } from '../util/errors.js';
 import { exportPeft } from './peft.js';
 import { type Build, inferenceModel } from './model.js';
@@ -227,7 +226,7 @@ async function open(path: string, options: ExportOptions): Promise<Source> {
   const stored = await readRun(path);
   const { info, support, values } = stored;
   const module = storedModule(path, info, support, values).freeze(values);
-  const cache = info.recipe['cache'] === false ? undefined : cacheFolder();
+  const cache = cacheOf(info);
   const backbone = await openRunBackbone(path, info, options, cache, options.merge ?? true);
   checkDim(path, info, backbone.encoder.imageFeatures(pixels(backbone, new Graph(), 1)).shape[1]!);
   return { path, stored, backbone, module, temperature: info.result.calibration?.temperature ?? 1 };

@@ -26,7 +26,6 @@ export async function mergedWeights(
 ): Promise<Map<string, Tensor<'float32'>>> {
   const trained = [...model.parameters()].map(([, p]) => p).filter(({ origin }) => origin.kind === 'trained');
   assert(trained.length > 0, 'a model without trained parameters is to be merged');
-  const adapters = [...model.modules()].filter(([, module]) => isMergeable(module));
   const others = unmergeable(model);
   if (others.length > 0) {
     const named = others.slice(0, 3).join(', ') + (others.length > 3 ? ` and ${others.length - 3} more` : '');
@@ -38,7 +37,7 @@ export async function mergedWeights(
   }
   const merged = new Map<string, Tensor<'float32'>>();
   for (const p of trained) if (!isNew(p)) merged.set(baseName(p.name), values(p.name));
-  for (const [, module] of adapters) {
+  for (const [, module] of model.modules()) {
     if (!isMergeable(module)) continue;
     for (const [p, value] of await module.merge(context, values)) merged.set(baseName(p.name), value);
   }

@@ -5,6 +5,7 @@ import * as f from '../nn/functional.js';
 import { Module } from '../nn/module.js';
 import { type Init, type Parameter, bind, trained } from '../nn/parameter.js';
 import { usageError } from '../util/errors.js';
+import { baseLayer } from './merge.js';
 
 /** The id of learned vector j. */
 export const virtualId = (j: number): number => -1 - j;
@@ -15,7 +16,7 @@ export class VirtualTokens extends Module {
 
   constructor(base: TokenEmbedding, count: number, initial: Init) {
     super();
-    this.child('base_layer', base);
+    this.child(baseLayer, base);
     // PEFT's name
     this.learned = this.parameter('prompt_embeddings', trained([count, base.features], initial));
   }
@@ -24,7 +25,7 @@ export class VirtualTokens extends Module {
   forward(ids: Value): Value {
     const isLearned = f.reshape(f.less(ids, 0), [...ids.shape, 1]);
     const learned = f.gather(bind(ids.graph, this.learned), f.maximum(f.sub(-1, ids), 0));
-    return f.where(isLearned, learned, this.run('base_layer', f.maximum(ids, 0)));
+    return f.where(isLearned, learned, this.run(baseLayer, f.maximum(ids, 0)));
   }
 }
 

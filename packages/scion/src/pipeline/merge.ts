@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { cacheFolder } from '../data/cache-folder.js';
 import { readRange } from '../formats/files.js';
 import { makeWholeFolder } from '../formats/folder.js';
 import { writeSafetensors } from '../formats/safetensors-node.js';
@@ -11,7 +10,7 @@ import { readParameter } from '../nn/parameter-values.js';
 import { peftWeights } from '../peft/index.js';
 import type { Backbone } from '../trainer/encode.js';
 import { adaptationOf, changedWeights } from '../trainer/run-adaptation.js';
-import { type RunOptions, openPlainBackbone } from '../trainer/run-pictures.js';
+import { type RunOptions, cacheOf, openPlainBackbone } from '../trainer/run-pictures.js';
 import { readRun } from '../trainer/run.js';
 import { inputError, usageError } from '../util/errors.js';
 import { type Tensor, arrayOver, fromFloat64, tensor, toFloat64 } from '../util/tensor.js';
@@ -72,7 +71,7 @@ async function ofRun(path: string, options: MergeOptions): Promise<Merged> {
     throw usageError('run', `${path}: ${info.method} leaves its model as it is, so there is nothing to merge; use `
       + '`scion export` for a model with its classifier');
   }
-  const cache = info.recipe['cache'] === false ? undefined : cacheFolder();
+  const cache = cacheOf(info);
   const base = await openPlainBackbone(path, info, { ...options, openBackbone }, cache);
   // a model that had an adapter in it before keeps that one's changes
   return { base, changed: new Map([...base.changed ?? [], ...await changedWeights(base, adaptation)]) };

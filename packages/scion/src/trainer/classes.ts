@@ -1,6 +1,5 @@
 /** Classes that come and go in a finished run, into a new folder: what was trained for the others stays as it is. */
 import { join } from 'node:path';
-import { cacheFolder } from '../data/cache-folder.js';
 import { listPictures } from '../data/picture-list.js';
 import { type FeatureMethod, type FeatureModule, getMethod } from '../peft/index.js';
 import { withRuntime } from '../runtime/node.js';
@@ -13,7 +12,7 @@ import { hashPictures, promptsOf } from './pictures.js';
 import { type StoredRun, readRun, storedInputs, storedModule } from './run.js';
 import { checkFree, files, writeFinishedRun } from './run-folder.js';
 import type { RunInfo } from './run-info.js';
-import { type RunOptions, checkDim, openRunBackbone } from './run-pictures.js';
+import { type RunOptions, cacheOf, checkDim, openRunBackbone } from './run-pictures.js';
 import { countValues, supportTensors } from './train.js';
 
 export interface AddedClass {
@@ -151,7 +150,7 @@ async function textsOf(info: RunInfo, name: string, texts: readonly string[] | u
 async function encode(
   path: string, info: RunInfo, paths: readonly string[], texts: readonly string[], options: RunOptions,
 ): Promise<{ features: Tensor<'float32'>; text: Tensor<'float32'> }> {
-  const cache = options.cache === false || info.recipe['cache'] === false ? undefined : cacheFolder();
+  const cache = options.cache === false ? undefined : cacheOf(info);
   const backbone = await openRunBackbone(path, info, options, cache);
   const hashes = await hashPictures([...new Set(paths)], (_, error) => { throw error; });
   return withRuntime({}, async (runtime) => {

@@ -3,7 +3,7 @@ import type { Graph, Value } from '../ir/graph.js';
 import type { Runtime, Session, SessionOptions, Tensors } from '../runtime/session.js';
 import { float32 } from '../util/tensor.js';
 import type { Classifying, Rows } from './adapted.js';
-import { compileInference } from './compile.js';
+import { type Program, compileInference } from './compile.js';
 import { openProgram } from './program.js';
 
 /** What `rows` is where nobody says so: of features, and of pictures. */
@@ -31,6 +31,18 @@ export interface FeatureClassifier {
   release(): Promise<void>;
 }
 
+/** The program from a batch of `features`, or of `images`, to `logits`. */
+export function compileClassifier(module: Classifying, asked?: number): Program & { rows: number } {
+  const { images: side } = module;
+  const rows = asked ?? defaultRows[side ? 'images' : 'features'];
+  const program = compileInference((graph: Graph): { logits: Value } => ({
+    logits: module.logits(side
+      ? side.encode(graph.input('images', 'float32', [rows, 3, side.height, side.width]))
+      : graph.input('features', 'float32', [rows, module.inputs.dim])),
+  }));
+  return { ...program, rows };
+}
+
 export async function openClassifier(
   runtime: Runtime,
   module: Classifying,
@@ -39,12 +51,7 @@ export async function openClassifier(
 ): Promise<FeatureClassifier> {
   const { dim, classes } = module.inputs;
   const { images: side } = module;
-  const batchRows = asked ?? defaultRows[side ? 'images' : 'features'];
-  const program = compileInference((graph: Graph): { logits: Value } => ({
-    logits: module.logits(side
-      ? side.encode(graph.input('images', 'float32', [batchRows, 3, side.height, side.width]))
-      : graph.input('features', 'float32', [batchRows, dim])),
-  }));
+  const { rows: batchRows, ...program } = compileClassifier(module, asked);
   const known = new Set([...module.parameters()].map(([name]) => name));
   const used = new Set(program.step.inputs.flatMap((v) => (v.source.kind === 'input' ? [v.source.name] : [])));
   const own = (all: Tensors): Tensors => Object.fromEntries(Object.entries(all).filter(([name]) => known.has(name)));

@@ -8,7 +8,7 @@ import { inputError } from '../util/errors.js';
 import { type Method, isBackboneMethod, needText } from '../peft/index.js';
 import type { Classifying } from './adapted.js';
 import { checkDevice } from './check-runtime.js';
-import { compileInference } from './compile.js';
+import { compileClassifier } from './classifier.js';
 import { compileFeatureTraining } from './fit.js';
 import { type SourceOptions, recipeFeatures } from './pictures.js';
 import { type RecipeInput, resolveRecipe } from './recipe.js';
@@ -60,12 +60,7 @@ function describe(method: Method, { training }: Recipe, module: Classifying): Pr
     add('prologue', program.prologue);
     add('step', program.step);
   }
-  const { dim } = module.inputs;
-  const { images: side } = module;
-  const inference = compileInference((graph) => ({
-    logits: module.logits(side ? side.encode(graph.input('images', 'float32', [32, 3, side.height, side.width]))
-      : graph.input('features', 'float32', [256, dim])),
-  }));
+  const inference = compileClassifier(module);
   add('predict-prologue', inference.prologue);
   add('predict', inference.step);
   return { method: method.name, parts };

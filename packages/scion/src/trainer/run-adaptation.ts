@@ -25,9 +25,11 @@ export interface Adaptation extends Pick<AdaptedSource, 'classNames' | 'prompts'
  * @throws ScionError of kind `usage` where the run has changed more than weights
  */
 export async function changedWeights(backbone: Backbone, run: Adaptation): Promise<Map<string, Tensor<'float32'>>> {
-  const tree = await adaptedTree(backbone, run);
-  return mergedWeights(tree, { read: backbone.read }, (name) => toFloat32(run.values[name]!));
+  return weightsOf(await adaptedTree(backbone, run), backbone, run);
 }
+
+const weightsOf = (tree: Tree, { read }: Backbone, { values }: Adaptation): Promise<Map<string, Tensor<'float32'>>> =>
+  mergedWeights(tree, { read }, (name) => toFloat32(values[name]!));
 
 /**
  * The backbone as a run has adapted it, both towers.
@@ -39,7 +41,7 @@ export async function adaptedBackbone(
   const { method, config, values } = run;
   const tree = await adaptedTree(backbone, run);
   const encoder: Tree = merge && unmergeable(tree).length === 0
-    ? backbone.fresh().fix(await changedWeights(backbone, run)) : tree.freeze(values);
+    ? backbone.fresh().fix(await weightsOf(tree, backbone, run)) : tree.freeze(values);
   const digest = digestOfTensors(Object.entries(values), JSON.stringify([backbone.digest, method.name, config]));
   const { text } = backbone;
   return { ...backbone, digest, encoder, ...(text && { text: { ...text, encoder: encoder as Tree & TextTower } }) };

@@ -38,7 +38,7 @@ export interface RunPictures {
 
 /** The backbone is opened by the first picture. */
 export function openRunPictures(path: string, info: RunInfo, runtime: () => Runtime, options: RunOptions): RunPictures {
-  const folder = options.cache === false || info.recipe['cache'] === false ? undefined : cacheFolder();
+  const folder = options.cache === false ? undefined : cacheOf(info);
   const made = new Map<boolean, Promise<ImageEncoder>>();
   const encoderOf = (cached: boolean): Promise<ImageEncoder> => {
     const before = made.get(cached);
@@ -115,6 +115,10 @@ export function openRunPictures(path: string, info: RunInfo, runtime: () => Runt
     },
   };
 }
+
+/** The cache that a run uses; undefined where it was trained without one. */
+export const cacheOf = ({ recipe }: Pick<RunInfo, 'recipe'>): string | undefined =>
+  (recipe['cache'] === false ? undefined : cacheFolder());
 
 /** @throws ScionError where a backbone makes features of another width than the run takes */
 export function checkDim(path: string, info: RunInfo, dim: number): void {

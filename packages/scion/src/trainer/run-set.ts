@@ -2,7 +2,6 @@
  * Several finished runs that classify pictures together. Runs on the same backbone share it, and encode once; runs that
  * adapt it in the same way share it too, and their adapters are swapped by feeding other values.
  */
-import { cacheFolder } from '../data/cache-folder.js';
 import { processImage } from '../data/image-processor.js';
 import { nodeRuntime } from '../runtime/node.js';
 import type { Runtime, Tensors } from '../runtime/session.js';
@@ -13,7 +12,7 @@ import { type Backbone, type ImageEncoder, openImageEncoder } from './encode.js'
 import { type PredictOptions, type Prediction, type Run, type StoredRun, readRun, runFromParts } from './run.js';
 import type { RunInfo } from './run-info.js';
 import { type Adaptation, adaptationOf, adaptedBackbone, adaptedTree } from './run-adaptation.js';
-import { type RunOptions, checkDim, openPlainBackbone } from './run-pictures.js';
+import { type RunOptions, cacheOf, checkDim, openPlainBackbone } from './run-pictures.js';
 
 export interface RunSetOptions extends Pick<RunOptions, 'model' | 'revision' | 'openBackbone' | 'onWarning'> {
   /** Threads of the backbone and of the methods. Default: the number of physical cores. */
@@ -76,7 +75,7 @@ export async function openRuns(paths: Readonly<Record<string, string>>, options:
   };
   const open = async (name: string, path: string): Promise<void> => {
     const stored: StoredRun = await readRun(path);
-    const cache = stored.info.recipe['cache'] === false ? undefined : cacheFolder();
+    const cache = cacheOf(stored.info);
     const plain = await openPlainBackbone(path, stored.info, options, cache);
     const adaptation = await adaptationOf(path, stored.info);
     const tree = adaptation && await adaptedTree(plain, adaptation);

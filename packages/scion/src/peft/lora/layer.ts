@@ -11,6 +11,7 @@ import { Module } from '../../nn/module.js';
 import { type Init, type Parameter, bind, init, trained } from '../../nn/parameter.js';
 import { type Tensor, float32 } from '../../util/tensor.js';
 import type { AttachContext, Mergeable, Values } from '../backbone-method.js';
+import { baseLayer } from '../merge.js';
 import type { Adaptable } from '../targets.js';
 
 type Reads = Pick<AttachContext, 'read'>;
@@ -44,13 +45,13 @@ export class LoraLayer extends Module implements Mergeable {
       ? [base.inFeatures, base.outFeatures] : [base.inChannels, base.outChannels];
     this.outputs = outputs;
     const { r } = options;
-    this.child('base_layer', base);
+    this.child(baseLayer, base);
     this.child('lora_A', factor(base, inputs, r, options.init === 'gaussian' ? init.normal(1 / r) : kaiming, true));
     this.child('lora_B', factor(base, r, outputs, init.zeros, false));
   }
 
   forward(x: Value): Value {
-    return f.add(this.run('base_layer', x), this.update(x));
+    return f.add(this.run(baseLayer, x), this.update(x));
   }
 
   /** `scaling · B A x`, with dropout on x in training. */
@@ -103,9 +104,9 @@ export class DoraLayer extends LoraLayer {
     const factor = f.div(f.reshape(bind(graph, this.magnitude), axes), f.reshape(norm, axes));
     const bias = base.bias && f.reshape(bind(graph, base.bias), axes);
     // as PEFT: dropout is on all of the change, the base result is exact
-    const plain = this.run('base_layer', x);
+    const plain = this.run(baseLayer, x);
     const kept = dropoutInTraining(x, dropout, this.part<Adaptable>('lora_A').weight.name);
-    const own = this.run('base_layer', kept);
+    const own = this.run(baseLayer, kept);
     const linear = bias ? f.sub(own, bias) : own;
     return f.add(plain, f.add(f.mul(linear, f.sub(factor, 1)), f.mul(this.update(x), factor)));
   }
