@@ -10,9 +10,12 @@ export type Modality = 'text' | 'vision';
 
 export interface BlockKind {
   modality: Modality;
-  attention: 'self' | 'cross';
+  /** Whether it attends to another sequence too, between its self-attention and its feed-forward part. */
+  cross: boolean;
   /** Whether a token sees only those before it. */
   causal: boolean;
+  /** `pre`: `x + f(norm x)`. `post`: `norm(x + f(x))`. */
+  norm: 'pre' | 'post';
   /** Number of the block in its tower, from 0 on, and how many there are. */
   layer: number;
   layers: number;
@@ -22,6 +25,31 @@ export interface BlockKind {
   hidden: number;
   heads: number;
   activation: string;
+}
+
+/** Keys and values that were computed before. */
+export interface KeyValueCache {
+  /** Keys and values [tokens · batch, width] of new tokens → those of all tokens so far, the new ones included. */
+  extend(keys: Value, values: Value): { keys: Value; values: Value };
+}
+
+/** The sequence that cross-attention reads. */
+export interface CrossContext {
+  /** [tokens · batch, width] */
+  states: Value;
+  /** Added to the scores; broadcasts to [batch · heads, queries, keys]. */
+  mask?: Value | undefined;
+  /** Keys and values of the states, where they were computed before. */
+  known?: { keys: Value; values: Value } | undefined;
+}
+
+/** What a block reads beside its rows. */
+export interface BlockContext {
+  batch: number;
+  /** Added to the scores of self-attention; broadcasts to [batch · heads, queries, keys]. */
+  mask?: Value | undefined;
+  cache?: KeyValueCache | undefined;
+  cross?: CrossContext | undefined;
 }
 
 /** A function of rows [tokens · batch, width], in the order of `attention`. */
@@ -39,39 +67,60 @@ export interface AttentionPlug extends Module {
   forward(queries: Value, project: (name: 'k_proj' | 'v_proj', x: Value) => Value, batch: number): Value;
 }
 
-/**
- * - `tokens`: the block's input, before anything else (`TokenPlug`);
- * - `attention_output`, `feed_forward_output`: what comes out of the part, before it is added to its input (`RowPlug`);
- * - `beside_feed_forward`: takes the input of the feed-forward part before its norm, is added to its output (`RowPlug`);
- * - `prefix`: within the attention (`AttentionPlug`).
- */
-export const blockPlaces = ['tokens', 'attention_output', 'feed_forward_output', 'beside_feed_forward', 'prefix'] as const;
-export type BlockPlace = (typeof blockPlaces)[number];
+/** The parts of a block, in their order; each has a norm of its own. */
+export type BlockPart = 'attention' | 'cross_attention' | 'feed_forward';
+type PartPlace = `${BlockPart}_${'pre_norm' | 'post_norm' | 'output'}`;
 
 /**
- * A transformer layer with places for adapters: `y = x + attend(x)`, then `y + feedForward(y)`, where both parts begin
- * with their norm. Rows are [tokens · batch, width], row = token · batch + image.
+ * - `tokens`: the block's input, before anything else (`TokenPlug`);
+ * - `<part>_output`: what comes out of the part, before it is added to its input (`RowPlug`);
+ * - `<part>_pre_norm`, `<part>_post_norm`: what goes into the part's norm, and what comes out of it (`RowPlug`);
+ * - `beside_feed_forward`: takes the input of the feed-forward part before its norm, is added to its output (`RowPlug`);
+ * - `prefix`: within the self-attention (`AttentionPlug`).
+ */
+export type BlockPlace = 'tokens' | 'prefix' | 'beside_feed_forward' | PartPlace;
+
+/**
+ * A transformer layer with places for adapters: self-attention, in some cross-attention, and a feed-forward part, each
+ * with its norm before or behind it and the sum with its input. Rows are [tokens · batch, width],
+ * row = token · batch + example.
  */
 export abstract class Block extends Module {
   constructor(readonly kind: BlockKind) {
     super();
   }
 
-  /** @param mask [tokens, tokens], added to the attention's scores */
-  protected abstract attend(x: Value, batch: number, mask?: Value, prefix?: AttentionPlug): Value;
+  protected abstract norm(part: BlockPart, x: Value): Value;
+  /** Self-attention of rows that are normalised where the norm comes before. */
+  protected abstract attend(x: Value, context: BlockContext, prefix?: AttentionPlug): Value;
   protected abstract feedForward(x: Value): Value;
+  /** Only of blocks whose kind says `cross`. */
+  protected attendAcross?(x: Value, context: CrossContext, batch: number): Value;
 
-  forward(x: Value, batch: number, mask?: Value): Value {
-    const rows = this.through<TokenPlug>('tokens', x, (plug) => plug.forward(x, batch));
-    const read = this.attend(rows, batch, mask, this.plugged('prefix'));
-    const attended = b.add(rows, this.through<RowPlug>('attention_output', read, (plug) => plug.forward(read)));
-    const fed = this.feedForward(attended);
-    const out = b.add(attended, this.through<RowPlug>('feed_forward_output', fed, (plug) => plug.forward(fed)));
-    return this.through<RowPlug>('beside_feed_forward', out, (plug) => b.add(out, plug.forward(attended)));
+  forward(x: Value, context: BlockContext): Value {
+    const { batch, cross } = context;
+    let rows = this.through<TokenPlug>('tokens', x, (plug) => plug.forward(x, batch));
+    rows = this.sub('attention', rows, (h) => this.attend(h, context, this.plugged('prefix')));
+    if (cross && this.kind.cross) rows = this.sub('cross_attention', rows, (h) => this.attendAcross!(h, cross, batch));
+    return this.sub('feed_forward', rows, (h) => this.feedForward(h));
   }
 
   override plug(place: BlockPlace, module: Module): void {
     super.plug(place, module);
+  }
+
+  private sub(part: BlockPart, x: Value, body: (x: Value) => Value): Value {
+    const norm = (h: Value): Value => this.at(`${part}_post_norm`, this.norm(part, this.at(`${part}_pre_norm`, h)));
+    const { norm: order } = this.kind;
+    let sum = b.add(x, this.at(`${part}_output`, body(order === 'pre' ? norm(x) : x)));
+    if (part === 'feed_forward') {
+      sum = this.through<RowPlug>('beside_feed_forward', sum, (plug) => b.add(sum, plug.forward(x)));
+    }
+    return order === 'pre' ? sum : norm(sum);
+  }
+
+  private at(place: BlockPlace, x: Value): Value {
+    return this.through<RowPlug>(place, x, (plug) => plug.forward(x));
   }
 
   /** What the plug of a place makes, or x where none stands there. */

@@ -3,7 +3,7 @@ import type { Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
 import { LayerNorm, Linear, type Weights, attention, below } from './layers.js';
 import { Module } from './module.js';
-import { type AttentionPlug, Block, type BlockKind, type Modality } from './places.js';
+import { type AttentionPlug, Block, type BlockContext, type BlockKind, type BlockPart, type Modality } from './places.js';
 
 export interface EncoderConfig {
   hidden_size: number;
@@ -36,7 +36,7 @@ class SelfAttention extends Module {
   }
 
   /** x [tokens · batch, width], row = token · batch + image */
-  forward(x: Value, batch: number, mask?: Value, prefix?: AttentionPlug): Value {
+  forward(x: Value, { batch, mask }: BlockContext, prefix?: AttentionPlug): Value {
     const queries = this.run('q_proj', x);
     const mixed = attention(queries, this.run('k_proj', x), this.run('v_proj', x), {
       tokens: x.shape[0]! / batch, batch, heads: this.config.num_attention_heads,
@@ -67,7 +67,7 @@ export class Mlp extends Module {
 export class EncoderLayer extends Block {
   constructor(weights: Weights, config: EncoderConfig, kind: Pick<BlockKind, 'modality' | 'causal' | 'layer'>) {
     super({
-      ...kind, attention: 'self', layers: config.num_hidden_layers, width: config.hidden_size,
+      ...kind, cross: false, norm: 'pre', layers: config.num_hidden_layers, width: config.hidden_size,
       hidden: config.intermediate_size, heads: config.num_attention_heads, activation: config.hidden_act,
     });
     const norm = (name: string): LayerNorm =>
@@ -78,14 +78,16 @@ export class EncoderLayer extends Block {
     this.child('mlp', new Mlp(below(weights, 'mlp'), config));
   }
 
-  protected attend(x: Value, batch: number, mask?: Value, prefix?: AttentionPlug): Value {
-    const normal = this.run('layer_norm1', x);
-    return x.graph.within('self_attn', () =>
-      this.part<SelfAttention>('self_attn').forward(normal, batch, mask, prefix));
+  protected norm(part: BlockPart, x: Value): Value {
+    return this.run(part === 'attention' ? 'layer_norm1' : 'layer_norm2', x);
+  }
+
+  protected attend(x: Value, context: BlockContext, prefix?: AttentionPlug): Value {
+    return x.graph.within('self_attn', () => this.part<SelfAttention>('self_attn').forward(x, context, prefix));
   }
 
   protected feedForward(x: Value): Value {
-    return this.run('mlp', this.run('layer_norm2', x));
+    return this.run('mlp', x);
   }
 }
 
@@ -114,7 +116,7 @@ export class Encoder extends Module {
     for (let i = 0; i < this.config.num_hidden_layers; i++) {
       const name = `layers.${i}`;
       const rows = states[i]!;
-      states.push(x.graph.within(name, () => this.part<EncoderLayer>(name).forward(rows, batch, mask)));
+      states.push(x.graph.within(name, () => this.part<EncoderLayer>(name).forward(rows, { batch, mask })));
     }
     return states.map((rows) => b.reshape(rows, [-1, batch, width]));
   }

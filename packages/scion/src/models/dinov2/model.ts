@@ -5,7 +5,7 @@ import * as f from '../../nn/functional.js';
 import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
-import { type AttentionPlug, Block } from '../../nn/places.js';
+import { type AttentionPlug, Block, type BlockContext, type BlockPart } from '../../nn/places.js';
 import { Mlp } from '../../nn/transformer.js';
 import { encoderFields, readModelConfig, whole } from '../config.js';
 import {
@@ -81,14 +81,17 @@ class Dinov2Layer extends Block {
     this.child('layer_scale2', new LayerScale(at('layer_scale2'), width));
   }
 
-  protected attend(x: Value, batch: number, _?: Value, prefix?: AttentionPlug): Value {
-    const normal = this.run('norm1', x);
+  protected norm(part: BlockPart, x: Value): Value {
+    return this.run(part === 'attention' ? 'norm1' : 'norm2', x);
+  }
+
+  protected attend(x: Value, { batch }: BlockContext, prefix?: AttentionPlug): Value {
     return this.run('layer_scale1', x.graph.within('attention', () =>
-      this.part<ImageAttention>('attention').forward(normal, batch, prefix)));
+      this.part<ImageAttention>('attention').forward(x, batch, prefix)));
   }
 
   protected feedForward(x: Value): Value {
-    return this.run('layer_scale2', this.run('mlp', this.run('norm2', x)));
+    return this.run('layer_scale2', this.run('mlp', x));
   }
 }
 

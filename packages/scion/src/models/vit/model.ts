@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { Value } from '../../ir/graph.js';
 import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
-import { type AttentionPlug, Block } from '../../nn/places.js';
+import { type AttentionPlug, Block, type BlockContext, type BlockPart } from '../../nn/places.js';
 import { activations } from '../../nn/transformer.js';
 import { encoderFields, readModelConfig, whole } from '../config.js';
 import type { Checkpoint } from '../weights.js';
@@ -38,14 +38,16 @@ class VitLayer extends Block {
     this.child('output.dense', new Linear(below(weights, 'output.dense'), inner, width));
   }
 
-  protected attend(x: Value, batch: number, _?: Value, prefix?: AttentionPlug): Value {
-    const normal = this.run('layernorm_before', x);
-    return x.graph.within('attention', () => this.part<ImageAttention>('attention').forward(normal, batch, prefix));
+  protected norm(part: BlockPart, x: Value): Value {
+    return this.run(part === 'attention' ? 'layernorm_before' : 'layernorm_after', x);
+  }
+
+  protected attend(x: Value, { batch }: BlockContext, prefix?: AttentionPlug): Value {
+    return x.graph.within('attention', () => this.part<ImageAttention>('attention').forward(x, batch, prefix));
   }
 
   protected feedForward(x: Value): Value {
-    const hidden = this.run('intermediate.dense', this.run('layernorm_after', x));
-    return this.run('output.dense', activations[this.config.hidden_act](hidden));
+    return this.run('output.dense', activations[this.config.hidden_act](this.run('intermediate.dense', x)));
   }
 }
 

@@ -26,7 +26,7 @@ export function imageBlock(
   { num_hidden_layers: layers, hidden_size: width, num_attention_heads: heads }: ImageTransformerConfig, layer: number,
   feedForward: Pick<BlockKind, 'hidden' | 'activation'>,
 ): BlockKind {
-  return { modality: 'vision', attention: 'self', causal: false, layer, layers, width, heads, ...feedForward };
+  return { modality: 'vision', cross: false, causal: false, norm: 'pre', layer, layers, width, heads, ...feedForward };
 }
 
 class ImageEmbeddings extends Module {
@@ -130,7 +130,7 @@ export class ImageTransformer extends Module {
     const embedded = this.run('embeddings', images);
     const states = [f.reshape(embedded, [-1, width])];
     for (const name of this.layers()) {
-      states.push(graph.within(name, () => this.part<Block>(name).forward(states.at(-1)!, batch)));
+      states.push(graph.within(name, () => this.part<Block>(name).forward(states.at(-1)!, { batch })));
     }
     const first = f.slice(states.at(-1)!, 0, 0, batch); // the rows of the class token
     const pooled = this.run('layernorm', first);

@@ -99,9 +99,12 @@ const [rows, width] = [24, 6];
 class Doubling extends Block {
   constructor() {
     super({
-      modality: 'vision', attention: 'self', causal: false, layer: 0, layers: 1, width, hidden: 4, heads: 1,
+      modality: 'vision', cross: false, causal: false, norm: 'pre', layer: 0, layers: 1, width, hidden: 4, heads: 1,
       activation: 'relu',
     });
+  }
+  protected norm(_: string, x: Value): Value {
+    return x;
   }
   protected attend(x: Value): Value {
     return f.mul(x, 2);
@@ -126,7 +129,7 @@ async function adapted(method: BackboneMethod, config: object, inTraining = fals
   await method.attach(tower, method.config.parse(config), { read: () => Promise.reject(new Error('nothing is read')) });
   const graph = new Graph();
   if (inTraining) enableDropout(graph);
-  graph.output('y', tower.layer.forward(graph.input('x', 'float32', [rows, width]), 1));
+  graph.output('y', tower.layer.forward(graph.input('x', 'float32', [rows, width]), { batch: 1 }));
   const feeds: Record<string, Float64Array> = {
     x: draw(rows * width), ...drawn(graph), 'dropout.seed': Float64Array.of(4), 'dropout.step': Float64Array.of(0),
   };
