@@ -11,7 +11,7 @@ export { type AddedClass, type ChangedRun, removeClasses } from './trainer/class
 export { checkRuntime, offeredDevices } from './trainer/check-runtime.js';
 export { type ProgramDescription, describeRun } from './trainer/describe.js';
 export type { Backbone, DualEncoder, OpenBackbone } from './trainer/encode.js';
-export type { Checkpoint, Metric, Score } from './trainer/fit.js';
+export type { Checkpoint, Metric, Score } from './trainer/descend.js';
 export { type FileParity, type TensorParity, checkParity, tolerance as parityTolerance } from './trainer/parity.js';
 export type { EncodedPictures, SourceOptions } from './trainer/pictures.js';
 export { type ComparisonInput, type RecipeInput, describeField, resolveComparison, resolveRecipe } from './trainer/recipe.js';

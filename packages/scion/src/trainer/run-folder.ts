@@ -32,7 +32,7 @@ import { readSafetensors, writeSafetensors } from '../formats/safetensors-node.j
 import type { MethodInfo } from '../peft/index.js';
 import type { Tensors } from '../runtime/session.js';
 import { inputError, usageError } from '../util/errors.js';
-import type { Checkpoint, Metric } from './fit.js';
+import type { Checkpoint, Metric } from './descend.js';
 import type { RunInfo } from './run-info.js';
 import { parseRunInfo } from './run-info.js';
 

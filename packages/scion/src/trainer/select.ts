@@ -10,7 +10,8 @@ import { scalar } from '../util/tensor.js';
 import { openClassifier } from './classifier.js';
 import { calibrateHeldOut } from './held-out.js';
 import type { MakeModule } from './maker.js';
-import { type Checkpoint, type Fit, type FitOptions, type Metric, type Score, better, fit, score, scorer } from './fit.js';
+import { type Checkpoint, type Fit, type Metric, type Score, better } from './descend.js';
+import { type FitOptions, fit, score, scorer } from './fit.js';
 import type { Recipe } from './recipe.js';
 
 /** The rows of one training, split for validation. */
