@@ -4,6 +4,7 @@
  */
 import type { Graph, Value } from '../ir/graph.js';
 import type { Module } from '../nn/module.js';
+import type { ImageStates } from '../nn/transformer.js';
 import { inputError } from '../util/errors.js';
 import { loadClip } from './clip/model.js';
 import { isOpenAi } from './clip/openai.js';
@@ -24,6 +25,8 @@ export interface ImageBackbone extends Module {
   readonly imageProcessor: string;
   /** images [B, 3, H, W] → [B, d]; normalised or not, as its model says */
   imageFeatures(images: Value): Value;
+  /** Its last states, where it has such, or knows them: ONNX graphs and ResNets give features alone. */
+  imageStates?(images: Value): ImageStates | undefined;
 }
 
 /** A frozen model with an image and a text tower in one space. */

@@ -129,3 +129,11 @@ export interface TowerOutput {
   /** [B, width]: the state of the one token that stands for the input, normalised. */
   pooled: Value;
 }
+
+/** What an image tower knows of pictures before any projection into a space of words. */
+export interface ImageStates {
+  /** [B, d] */
+  pooled: Value;
+  /** [n, B, d]: of every part of the pictures, row by row, normalised like `pooled`; no class token is among them. */
+  patches: Value;
+}

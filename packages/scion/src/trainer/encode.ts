@@ -6,11 +6,13 @@ import { type ImageSource, loadImages } from '../data/image-loader.js';
 import type { ImageProcessor } from '../data/image-processor.js';
 import type { TextTokenizer } from '../data/tokenizer.js';
 import type { Graph, Value } from '../ir/graph.js';
+import * as f from '../nn/functional.js';
 import type { Module } from '../nn/module.js';
 import type { Parameter } from '../nn/parameter.js';
+import type { ImageStates } from '../nn/transformer.js';
 import type { ModelDtype } from '../onnx/dtypes.js';
 import type { Device, Runtime, Session, SessionOptions, Tensors } from '../runtime/session.js';
-import { type ScionError, assert, stopIf } from '../util/errors.js';
+import { type ScionError, assert, stopIf, usageError } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import { type Tensor, float32, numel } from '../util/tensor.js';
 import { type Program, compileInference } from './compile.js';
@@ -20,6 +22,8 @@ import { openProgram } from './program.js';
 export interface ImageTower {
   /** images [B, 3, H, W] → [B, d]; normalised or not, as its model says */
   imageFeatures(images: Value): Value;
+  /** Its last states, where it has such: pooled [B, d], patches [n, B, d]. */
+  imageStates?(images: Value): ImageStates | undefined;
 }
 
 /** Its counterpart for texts, in the same space. */
@@ -101,6 +105,24 @@ export interface EncodeOptions {
 }
 
 
+/**
+ * What is kept of a picture. `features`: those that classes are compared with; `pooled`: the last state that stands for
+ * the whole picture; `patches`: the last states of all parts, one after the other. Models without such states give their
+ * features for `pooled`.
+ */
+export type ImageKind = 'features' | 'pooled' | 'patches';
+
+/** images [B, 3, H, W] → [B, n, d], n = 1 but for patches. @throws ScionError where the model has no patches */
+export function pictureTokens({ encoder, name }: Pick<Backbone, 'encoder' | 'name'>, kind: ImageKind, images: Value): Value {
+  const batch = images.shape[0]!;
+  const states = kind === 'features' ? undefined : encoder.imageStates?.(images);
+  if (kind === 'patches') {
+    if (!states) throw usageError('visual', `patches: ${name} gives one feature for a picture alone; use pooled`);
+    return f.transpose(states.patches, [1, 0, 2]);
+  }
+  return f.reshape(states?.pooled ?? encoder.imageFeatures(images), [batch, 1, -1]);
+}
+
 /** How views are made beside the plain one. */
 export interface ViewSettings {
   readonly seed: number;
@@ -108,7 +130,10 @@ export interface ViewSettings {
 }
 
 export interface ImageEncoder {
+  /** Numbers of a picture: with patches those of all of them. */
   readonly dim: number;
+  /** How many patches; 1 where a picture is one feature. */
+  readonly tokens: number;
   /**
    * One row per picture. With `skipBad`, rows of pictures that cannot be decoded are left out.
    * @returns features [rows, d], and for each row the position of its picture
@@ -128,17 +153,22 @@ export interface ImageEncoder {
 }
 
 /** An encoder of pictures. The model is loaded for the first picture that is not in the cache. */
-export function openImageEncoder(options: EncodeOptions, views: ViewSettings = { seed: 1, flip: true }): ImageEncoder {
+export function openImageEncoder(
+  options: EncodeOptions, views: ViewSettings = { seed: 1, flip: true }, kind: ImageKind = 'features',
+): ImageEncoder {
   const {
-    backbone: { encoder, processor, digest },
+    backbone: { processor, digest },
     cache: folder,
     batchSize = 16,
     onProgress,
   } = options;
   const shape = [batchSize, 3, processor.height, processor.width];
-  const { open, dim, release, parameters } = tower(options, (graph) =>
-    encoder.imageFeatures(graph.input('images', 'float32', shape)),
-  );
+  let tokens = 1;
+  const { open, dim, release, parameters } = tower(options, (graph) => {
+    const found = pictureTokens(options.backbone, kind, graph.input('images', 'float32', shape));
+    tokens = found.shape[1]!;
+    return f.reshape(found, [batchSize, -1]);
+  });
   const cache =
     folder === undefined
       ? undefined
@@ -146,7 +176,7 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
           join(
             folder,
             'features',
-            cacheKey('images', digest, JSON.stringify(processor.settings), ...ofDevice(options)),
+            cacheKey('images', digest, JSON.stringify(processor.settings), ...ofDevice(options), ...ofKind(kind)),
           ),
           dim,
           options,
@@ -172,6 +202,7 @@ export function openImageEncoder(options: EncodeOptions, views: ViewSettings = {
 
   return {
     dim,
+    tokens,
     encodePixels,
     load: async () => void await open(),
     async encode(pictures, { skipBad, what = 'pictures' } = {}) {
@@ -283,6 +314,8 @@ export async function encodeTexts(
   shown.flat().forEach((row, i) => data.set(row, i * dim));
   return { text: float32([shown.length, shown[0]!.length, dim], data), logitScale: scale };
 }
+
+const ofKind = (kind: ImageKind): string[] => (kind === 'features' ? [] : [kind]);
 
 /** The last digits differ between devices. */
 const ofDevice = ({ device = 'cpu' }: EncodeOptions): string[] => (device === 'cpu' ? [] : [device]);

@@ -4,6 +4,7 @@ import * as f from '../../nn/functional.js';
 import { Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
+import type { ImageStates } from '../../nn/transformer.js';
 import { inputError } from '../../util/errors.js';
 import { type Checkpoint, fromCheckpoint } from '../weights.js';
 import { type ClipConfig, isResNet, parseClipConfig } from './config.js';
@@ -63,6 +64,12 @@ export class Clip extends Module {
     const { vision } = this;
     if (!vision) return graph.within('visual', () => this.part<ModifiedResNet>('visual').forward(images));
     return this.run('visual_projection', graph.within('vision_model', () => vision.forward(images)).pooled);
+  }
+
+  /** images [B, 3, size, size] → the last states; of a ResNet, which has none of this kind, undefined. */
+  imageStates(images: Value): ImageStates | undefined {
+    const { vision } = this;
+    return vision && images.graph.within('vision_model', () => vision.imageStates(images));
   }
 
   /** ids int64 [B, T] → [B, projection_dim], not normalised */

@@ -6,7 +6,7 @@ import { Embedding } from '../../nn/embedding.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { PatchEmbedding } from '../../nn/patches.js';
-import { Encoder, type TowerOutput } from '../../nn/transformer.js';
+import { Encoder, type ImageStates, type TowerOutput } from '../../nn/transformer.js';
 import { assert } from '../../util/errors.js';
 import type { ClipVisionConfig } from './config.js';
 
@@ -54,7 +54,13 @@ export class ClipVision extends Module {
     const normal = this.run('pre_layrnorm', embedded);
     const states = graph.within('encoder', () => this.part<Encoder>('encoder').states(normal));
     const first = f.reshape(f.slice(states.at(-1)!, 0, 0, 1), [batch, width]);
-    const norm = this.part<LayerNorm>('post_layernorm');
-    return { states, pooled: graph.within('post_layernorm', () => norm.forward(first)) };
+    return { states, pooled: this.run('post_layernorm', first) };
+  }
+
+  /** The same, and the patches through the last norm, which CLIP itself does not read. */
+  imageStates(images: Value): ImageStates {
+    const { states, pooled } = this.forward(images);
+    const patches = Math.floor(this.config.image_size / this.config.patch_size) ** 2;
+    return { pooled, patches: this.run('post_layernorm', f.slice(states.at(-1)!, 0, 1, 1 + patches)) };
   }
 }

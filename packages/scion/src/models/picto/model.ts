@@ -4,6 +4,7 @@ import * as f from '../../nn/functional.js';
 import { Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
+import type { ImageStates } from '../../nn/transformer.js';
 import { type Checkpoint, fromCheckpoint } from '../weights.js';
 import { type PictoConfig, parsePictoConfig } from './config.js';
 import { PictoText } from './text.js';
@@ -43,6 +44,10 @@ export class PictoClip extends Module {
   /** images [B, 3, size, size] → [B, projection_dim] of norm 1 */
   imageFeatures(images: Value): Value {
     return f.l2Normalize(this.run('visual_projection', this.run('vision_model', images)));
+  }
+
+  imageStates(images: Value): ImageStates {
+    return images.graph.within('vision_model', () => this.part<PictoVision>('vision_model').imageStates(images));
   }
 
   /**

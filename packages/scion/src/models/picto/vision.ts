@@ -7,6 +7,7 @@ import { Conv2d, PictureNorm } from '../../nn/conv.js';
 import * as f from '../../nn/functional.js';
 import { type Weights, LayerNorm, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
+import type { ImageStates } from '../../nn/transformer.js';
 import { assert } from '../../util/errors.js';
 import type { PictoVisionConfig } from './config.js';
 
@@ -64,12 +65,28 @@ export class PictoVision extends Chain {
 
   /** images [B, num_channels, image_size, image_size] → [B, the last of hidden_sizes] */
   forward(images: Value): Value {
-    const { num_channels: channels, image_size: size, hidden_sizes } = this.config;
+    return this.pooled(this.map(images));
+  }
+
+  /** The same, and the features of every place, which the net itself averages, through its last norm. */
+  imageStates(images: Value): ImageStates {
+    const map = this.map(images);
+    const [batch, width] = map.shape as [number, number];
+    const places = f.reshape(f.transpose(map, [2, 3, 0, 1]), [-1, batch, width]);
+    return { pooled: this.pooled(map), patches: this.run('norm', places) };
+  }
+
+  /** images → [B, features, side, side] */
+  private map(images: Value): Value {
+    const { num_channels: channels, image_size: size } = this.config;
     assert(images.shape.slice(1).join() === [channels, size, size].join(),
       `images [${images.shape.join(', ')}], expected [B, ${channels}, ${size}, ${size}]`);
     let x = images;
     for (const name of this.order) x = name === 'stem.0' ? f.relu(this.run(name, x)) : this.run(name, x);
-    const pooled = f.reshape(f.globalAveragePool(x), [images.shape[0]!, hidden_sizes.at(-1)!]);
-    return this.run('norm', pooled);
+    return x;
+  }
+
+  private pooled(map: Value): Value {
+    return this.run('norm', f.reshape(f.globalAveragePool(map), map.shape.slice(0, 2)));
   }
 }

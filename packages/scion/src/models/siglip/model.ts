@@ -3,6 +3,7 @@ import type { Graph, Value } from '../../ir/graph.js';
 import * as f from '../../nn/functional.js';
 import { type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
+import type { ImageStates } from '../../nn/transformer.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { type Checkpoint, fromCheckpoint } from '../weights.js';
 import { type SiglipConfig, parseSiglipConfig } from './config.js';
@@ -49,6 +50,10 @@ export class Siglip extends Module {
    */
   imageFeatures(images: Value): Value {
     return f.l2Normalize(images.graph.within('vision_model', () => this.vision.forward(images)).pooled);
+  }
+
+  imageStates(images: Value): ImageStates {
+    return images.graph.within('vision_model', () => this.vision.forward(images));
   }
 
   /** ids int64 [B, T] → [B, projection_size] of norm 1, as transformers' `text_embeds` */

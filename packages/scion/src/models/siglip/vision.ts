@@ -6,7 +6,7 @@ import { LayerNorm, Linear, type Weights, attention, below } from '../../nn/laye
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { PatchEmbedding } from '../../nn/patches.js';
-import { Encoder, Mlp, type TowerOutput } from '../../nn/transformer.js';
+import { Encoder, type ImageStates, Mlp, type TowerOutput } from '../../nn/transformer.js';
 import { assert } from '../../util/errors.js';
 import type { SiglipVisionConfig } from './config.js';
 
@@ -90,7 +90,7 @@ export class SiglipVision extends Module {
   }
 
   /** images [B, C, image_size, image_size], normalised as in preprocessor_config.json */
-  forward(images: Value): TowerOutput {
+  forward(images: Value): TowerOutput & ImageStates {
     const { num_channels: channels, image_size: size } = this.config;
     assert(images.shape.slice(1).join() === [channels, size, size].join(),
       `images [${images.shape.join(', ')}], expected size ${size}`);
@@ -100,6 +100,6 @@ export class SiglipVision extends Module {
     // learned prompts come last and are not pooled
     const [all, patches] = [states.at(-1)!, embedded.shape[0]!];
     const last = this.run('post_layernorm', all.shape[0] === patches ? all : f.slice(all, 0, 0, patches));
-    return { states, pooled: this.run('head', last) };
+    return { states, pooled: this.run('head', last), patches: last };
   }
 }

@@ -6,7 +6,7 @@ import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { PatchEmbedding, interpolatePlaces } from '../../nn/patches.js';
 import type { AttentionPlug, Block, BlockKind } from '../../nn/places.js';
-import type { TowerOutput } from '../../nn/transformer.js';
+import type { ImageStates, TowerOutput } from '../../nn/transformer.js';
 import { assert } from '../../util/errors.js';
 import { type Checkpoint, fromCheckpoint } from '../weights.js';
 
@@ -137,6 +137,14 @@ export class ImageTransformer extends Module {
     return { states: states.map((rows) => f.reshape(rows, [-1, batch, width])), pooled };
   }
 
+  /** images [B, C, H, W] → the last states, normalised */
+  imageStates(images: Value): ImageStates {
+    const { states, pooled } = this.forward(images);
+    const { patch_size: side } = this.config;
+    const patches = Math.floor(images.shape[2]! / side) * Math.floor(images.shape[3]! / side);
+    return { pooled, patches: this.run('layernorm', f.slice(states.at(-1)!, 0, 1, 1 + patches)) };
+  }
+
   private layers(): string[] {
     return Array.from({ length: this.config.num_hidden_layers }, (_, i) => `encoder.layer.${i}`);
   }
@@ -168,6 +176,10 @@ export class BesideClassifier extends Module {
   /** images [B, C, H, W] → [B, hidden_size] */
   imageFeatures(images: Value): Value {
     return images.graph.within(this.name, () => this.base.imageFeatures(images));
+  }
+
+  imageStates(images: Value): ImageStates {
+    return images.graph.within(this.name, () => this.base.imageStates(images));
   }
 }
 
