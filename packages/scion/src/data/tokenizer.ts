@@ -17,9 +17,21 @@ export interface TextTokenizer {
   encode(texts: readonly string[], length: number): Tensor<'int64'>;
 }
 
+/** Texts to ids and back, for models that read and write texts of any length. */
+export interface WordTokenizer {
+  /**
+   * The ids of a text, with the marks of its begin and end where the tokenizer sets such (`marks`, the default).
+   * @throws ScionError of kind `input` for a token that the model does not know
+   */
+  tokens(text: string, options?: { marks?: boolean }): readonly number[];
+  /** The text of ids, without marks. */
+  text(ids: readonly number[]): string;
+}
+
 // Stated here, since the package's own declarations do not resolve under NodeNext (imports without extensions).
 interface Encoder {
-  encode(text: string): { ids: number[] };
+  encode(text: string, options?: { add_special_tokens?: boolean }): { ids: number[] };
+  decode(ids: number[], options?: { skip_special_tokens?: boolean }): string;
   token_to_id(token: string): number | undefined;
 }
 const { Tokenizer } = tokenizers as unknown as { Tokenizer: new (model: object, config: object) => Encoder };
@@ -52,6 +64,44 @@ export interface TokenNeeds {
 export async function readTokenizer(
   folder: string, model: TokenNeeds = {},
 ): Promise<TextTokenizer> {
+  const { path, settings, config, tokenizer, prepare } = await readFiles(folder);
+  const { pad_token: pad, padding_side: side } = config;
+  const padId = typeof pad === 'string' ? tokenizer.token_to_id(pad) : undefined;
+  if (typeof pad === 'string' ? padId === undefined : model.readsPadding) {
+    const what = typeof pad === 'string' ? `${JSON.stringify(pad)} is not in tokenizer.json` : 'missing, and the model reads it';
+    throw inputError(`${settings}: pad_token`, `${what}; ${fix}`);
+  }
+  const tokens = (text: string): readonly number[] => checked(path, text, tokenizer.encode(prepare(text)).ids, model);
+  return {
+    encode: (texts, length) =>
+      int64([texts.length, length], texts.flatMap((text) => fitted(tokens(text), length, padId, side === 'left'))),
+  };
+}
+
+/**
+ * The same files for a model that reads and writes.
+ * @throws ScionError of kind `input` for files that are missing or damaged
+ */
+export async function readWordTokenizer(
+  folder: string, model: Pick<TokenNeeds, 'vocabularySize'> = {},
+): Promise<WordTokenizer> {
+  const { path, tokenizer, prepare } = await readFiles(folder);
+  return {
+    tokens: (text, { marks = true } = {}) =>
+      checked(path, text, tokenizer.encode(prepare(text), { add_special_tokens: marks }).ids, model),
+    text: (ids) => tokenizer.decode([...ids], { skip_special_tokens: true }),
+  };
+}
+
+function checked(path: string, text: string, ids: readonly number[], model: TokenNeeds): readonly number[] {
+  const misfit = misfitOf(ids, model);
+  if (misfit === undefined) return ids;
+  throw inputError(path, `${misfit.replace('%', () => JSON.stringify(text))}; get the tokenizer.json of the same model`);
+}
+
+async function readFiles(folder: string): Promise<{
+  path: string; settings: string; config: Settings; tokenizer: Encoder; prepare: (text: string) => string;
+}> {
   const path = join(folder, 'tokenizer.json');
   if (!existsSync(path)) {
     throw inputError(
@@ -68,12 +118,12 @@ export async function readTokenizer(
   const settings = join(folder, 'tokenizer_config.json');
   const pipeline = await read(path);
   const content = existsSync(settings) ? await read(settings) : {};
-  const checked = schema.safeParse(content);
-  if (!checked.success) {
-    throw new ScionError('input', checked.error.issues.map((issue) => (
+  const parsed = schema.safeParse(content);
+  if (!parsed.success) {
+    throw new ScionError('input', parsed.error.issues.map((issue) => (
       { path: `${settings}: ${issue.path.join('.')}`, message: `${issue.message}; ${fix}` })));
   }
-  const config = checked.data;
+  const config = parsed.data;
   let tokenizer: Encoder;
   try {
     tokenizer = new Tokenizer(pipeline, content);
@@ -81,22 +131,7 @@ export async function readTokenizer(
     throw inputError(path, `is no tokenizer that can be used (${(cause as Error).message}); ${fix}`, { cause });
   }
   const prepare = preparations.get(config.tokenizer_class?.replace(/Fast$/, '') ?? '')?.(config) ?? ((text) => text);
-  const { pad_token: pad, padding_side: side } = config;
-  const padId = typeof pad === 'string' ? tokenizer.token_to_id(pad) : undefined;
-  if (typeof pad === 'string' ? padId === undefined : model.readsPadding) {
-    const what = typeof pad === 'string' ? `${JSON.stringify(pad)} is not in tokenizer.json` : 'missing, and the model reads it';
-    throw inputError(`${settings}: pad_token`, `${what}; ${fix}`);
-  }
-  const tokens = (text: string): readonly number[] => {
-    const { ids } = tokenizer.encode(prepare(text));
-    const misfit = misfitOf(ids, model);
-    if (misfit === undefined) return ids;
-    throw inputError(path, `${misfit.replace('%', JSON.stringify(text))}; get the tokenizer.json of the same model`);
-  };
-  return {
-    encode: (texts, length) =>
-      int64([texts.length, length], texts.flatMap((text) => fitted(tokens(text), length, padId, side === 'left'))),
-  };
+  return { path, settings, config, tokenizer, prepare };
 }
 
 /** Why the model cannot read these tokens; % stands for the text. */
