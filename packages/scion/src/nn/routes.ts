@@ -10,7 +10,7 @@ export interface Routes {
   readonly visual?: Value | undefined;
   /** [T, B, d]: the last states of the encoder, within a decoder. */
   readonly encoder?: Value | undefined;
-  /** Of the tokens that the encoder reads, [B, T]: 1 for a token that counts and 0 for padding; all count where absent. */
+  /** Of the tokens that an encoder reads, [B, T]: 1 for a token that counts and 0 for padding. */
   readonly mask?: Value | undefined;
   /** Examples in the rows of the layer that is being built. */
   readonly batch?: number | undefined;

@@ -63,7 +63,8 @@ export function isMergeable(module: object): module is Mergeable {
   return 'merge' in module && obstacleOf(module) === undefined;
 }
 
-export const obstacleOf = (module: object): string | undefined => ('merge' in module ? (module as Mergeable).obstacle : undefined);
+export const obstacleOf = (module: object): string | undefined =>
+  ('merge' in module ? (module as Mergeable).obstacle : undefined);
 
 /** Makes parameters of the model trained ones, from where they stand. Statistics stay as they are. */
 export async function unfreeze(parameters: readonly Parameter[], { read }: Pick<AttachContext, 'read'>): Promise<void> {

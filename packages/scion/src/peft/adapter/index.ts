@@ -68,7 +68,8 @@ export const adapterConfig = z.strictObject({
 function activationOf({ kind }: Block, name: NonLinearity | 'model'): NonLinearity {
   if (name !== 'model') return name;
   if (Object.hasOwn(nonLinearities, kind.activation)) return kind.activation as NonLinearity;
-  return refuse(['non_linearity', `model: adapters do not have its activation ${kind.activation}; there are ${names(nonLinearities).join(', ')}`]);
+  return refuse(['non_linearity', `model: adapters do not have its activation ${kind.activation}; there are `
+    + names(nonLinearities).join(', ')]);
 }
 
 export const adapter: BackboneMethod<typeof adapterConfig> = {

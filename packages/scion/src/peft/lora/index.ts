@@ -82,7 +82,7 @@ type Targets = readonly [path: string, module: Adaptable][];
 /** What is routed in a target. */
 function routesOfTargets(model: Module, targets: Targets, config: LoraConfig): (path: string) => Route | undefined {
   if (config.routing !== 'none' && config.use_dora) {
-    refuse(['use_dora', `true: DoRA changes a weight, which has no bottleneck for routing ${config.routing}; use one of them`]);
+    refuse(['use_dora', `true: DoRA changes a weight, which has no bottleneck for routing ${config.routing}; use one`]);
   }
   const at = blockAt(model);
   const linear = targets.filter(([, module]) => module instanceof Linear);
@@ -96,14 +96,17 @@ function fusedParts(targets: Targets, config: LoraConfig): (module: Adaptable) =
   const fused = targets.flatMap(([, module]) => (module instanceof FusedLinear ? [module] : []));
   if (given && dora) refuse(['use_dora', 'true: DoRA has no factors for parts of a projection; leave out fused_parts']);
   if (given && fused.length === 0) {
-    refuse(['fused_parts', `${given.join(', ')}: no target is a fused projection; leave it out, and name projections in target_modules`]);
+    refuse(['fused_parts', `${given.join(', ')}: no target is a fused projection; leave it out, and name projections in `
+      + 'target_modules']);
   }
   const wanted = given ?? (routing === 'none' ? undefined : ['q', 'v']);
   for (const { projections } of wanted ? fused : []) {
     const unknown = wanted!.filter((part) => !projections.includes(part));
-    if (unknown.length > 0) refuse(['fused_parts', `${unknown.join(', ')}: there are ${projections.join(', ')} in the fused projection`]);
+    if (unknown.length === 0) continue;
+    refuse(['fused_parts', `${unknown.join(', ')}: there are ${projections.join(', ')} in the fused projection`]);
   }
-  return (module) => (wanted && module instanceof FusedLinear ? module.projections.filter((part) => wanted.includes(part)) : undefined);
+  return (module) => (wanted && module instanceof FusedLinear
+    ? module.projections.filter((part) => wanted.includes(part)) : undefined);
 }
 
 function modulesToSave(model: Module, wanted: readonly string[]): Set<Parameter> {

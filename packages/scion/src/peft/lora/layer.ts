@@ -12,7 +12,7 @@ import { type Init, type Parameter, bind, init, trained } from '../../nn/paramet
 import { type Tensor, float32 } from '../../util/tensor.js';
 import type { AttachContext, Mergeable, Values } from '../backbone-method.js';
 import { baseLayer } from '../merge.js';
-import { type Route, routed } from '../routing/layer.js';
+import { type Project, type Route, routed } from '../routing/layer.js';
 import type { Adaptable } from '../targets.js';
 
 type Reads = Pick<AttachContext, 'read'>;
@@ -43,8 +43,8 @@ const outputsOf = (base: Adaptable): number => (base instanceof Linear ? base.ou
 
 export const firstOfA = ({ r, init: kind }: LoraOptions): Init => (kind === 'gaussian' ? init.normal(1 / r) : kaiming);
 /**
- * Zero, so that training starts from the model; behind both factors a product of two zeros would stay zero, so that there
- * B is drawn.
+ * Zero, so that training starts from the model. With routing behind both factors B is drawn, since a product of two zeros
+ * would stay zero.
  */
 export const firstOfB = ({ route }: LoraOptions): Init => (route?.position === 'after' ? kaiming : init.zeros);
 
@@ -91,9 +91,9 @@ export class LoraLayer extends Module implements Mergeable {
   /** `scaling · B A x`, with dropout on x in training; with a route, `scaling · B route(A x, A v)`. */
   protected update(x: Value): Value {
     const { dropout, scaling, route } = this.options;
-    const change = routed(x, route,
-      (rows, part) => this.run('lora_A', dropoutInTraining(rows, dropout, this.part<Adaptable>('lora_A').weight.name + part)),
-      (rows) => this.run('lora_B', rows));
+    const { name } = this.part<Adaptable>('lora_A').weight;
+    const down: Project = (rows, part) => this.run('lora_A', dropoutInTraining(rows, dropout, name + part));
+    const change = routed(x, route, down, (rows) => this.run('lora_B', rows));
     return this.arrange(f.mul(change, scaling));
   }
 

@@ -12,7 +12,7 @@ export const routingOptions = {
   routing: z.enum(['none', ...names]).default('none')
     .describe('how the picture is mixed into the bottleneck: x_t + x_v, x_t ∘ x_v, …'),
   routing_feature: z.enum(routingFeatures).default('visual')
-    .describe('visual: the picture; text: the mean of the layer\'s own tokens; encoder: the mean of the encoder\'s states'),
+    .describe('visual: the picture; text: the mean of the layer\'s tokens; encoder: that of the encoder\'s states'),
   routing_position: z.enum(['bottleneck', 'after']).default('bottleneck')
     .describe('between the projections, or after both (for comparisons: it hurts)'),
   layers_to_route: layerNumbers.optional(),
@@ -20,16 +20,20 @@ export const routingOptions = {
 export type RoutingConfig = z.output<z.ZodObject<typeof routingOptions>>;
 
 /**
- * What is routed in a layer; undefined where it stays as it is. Layers of pictures are never routed. Nor are those that
- * cannot have the feature: `text` and `self` read all tokens of a text, which a token of a causal layer must not see, and
- * `encoder` is there in layers that attend to one.
+ * What is routed in a layer; undefined where it stays as it is. Layers of pictures are never routed. Nor are those
+ * that cannot have the feature: `text` and `self` read all tokens of a text, which a token of a causal layer must not
+ * see, and `encoder` is there in layers that attend to one.
  * @param adapted the layers with adapters
  * @throws ScionError of kind `usage` where no layer is left, or a number of a layer is not among them
  */
-export function routesOfLayers(adapted: readonly Block[], options: RoutingConfig): (block?: Block) => Route | undefined {
+export function routesOfLayers(
+  adapted: readonly Block[], options: RoutingConfig,
+): (block?: Block) => Route | undefined {
   const { routing, routing_feature: feature, routing_position: position, layers_to_route: layers } = options;
   if (routing === 'none') {
-    if (layers) refuse(['layers_to_route', `${layers.join(', ')}: nothing is routed with routing none; choose ${names.join(', ')}`]);
+    if (layers) {
+      refuse(['layers_to_route', `${layers.join(', ')}: nothing is routed with routing none; use ${names.join(', ')}`]);
+    }
     return () => undefined;
   }
   const texts = adapted.filter(({ kind }) => kind.modality === 'text');
@@ -39,11 +43,17 @@ export function routesOfLayers(adapted: readonly Block[], options: RoutingConfig
   const whole = feature === 'text' || routing === 'self';
   const fitting = texts.filter(({ kind }) => !(whole && kind.causal) && (feature !== 'encoder' || kind.cross));
   if (fitting.length === 0 && whole) {
-    refuse([routing === 'self' ? 'routing' : 'routing_feature', `${routing === 'self' ? 'self' : 'text'}: reads all tokens `
-      + 'of a text, and in every adapted layer a token sees only those before it; use another one']);
+    const [option, value] = routing === 'self' ? ['routing', routing] : ['routing_feature', feature];
+    refuse([option, `${value}: reads all tokens of a text, and in every adapted layer a token sees only those before it; `
+      + 'use another one']);
   }
-  if (fitting.length === 0) refuse(['routing_feature', 'encoder: no adapted layer attends to an encoder; use visual or text']);
-  if (layers) checkLayers('layers_to_route', layers, fitting.map(({ kind }) => kind.layer), 'layer that can be routed has this number');
+  if (fitting.length === 0) {
+    refuse(['routing_feature', `${feature}: no adapted layer attends to an encoder; use visual or text`]);
+  }
+  if (layers) {
+    const there = fitting.map(({ kind }) => kind.layer);
+    checkLayers('layers_to_route', layers, there, 'layer that can be routed has this number');
+  }
   const chosen = new Set(fitting.filter(({ kind }) => layers?.includes(kind.layer) ?? true));
   return (block) => (block && chosen.has(block) ? { function: routing, feature, position } : undefined);
 }

@@ -1,6 +1,6 @@
 /**
- * Routing functions (Qu, Tuytelaars and Moens, ECCV 2024, arXiv 2403.09377, section 3): linear operations without trained
- * numbers that mix a feature of the picture into the low-rank bottleneck of an adapter of the text.
+ * Routing functions (Qu, Tuytelaars and Moens, ECCV 2024, arXiv 2403.09377): linear operations without trained numbers
+ * that mix a feature of the picture into the low-rank bottleneck of an adapter of the text.
  */
 import type { Value } from '../../ir/graph.js';
 import * as f from '../../nn/functional.js';
@@ -24,8 +24,8 @@ function attend(a: Value, keys: Value, values: Value): Value {
 }
 
 /**
- * `x_t x_tᵀ x'_v` as the authors' code computes it: what stands for x_tᵀ is x_t [S, r] of an example read as [r, S], row by
- * row, without a transpose. The rows of x'_v are all v, so that its product with x'_v is the sums of these rows times v.
+ * `x_t x_tᵀ x'_v` as the authors' code computes it: what stands for x_tᵀ is x_t [S, r] of an example read as [r, S], row
+ * by row, without a transpose. All rows of x'_v are v, so that its product with x'_v is the sums of its rows times v.
  */
 function self(t: Value, v: Value): Value {
   const [tokens, batch, r] = t.shape as [number, number, number];
@@ -39,7 +39,7 @@ export const routingFunctions = {
   'add': (t, v) => f.add(t, one(v)),
   /** x_t ∘ x'_v */
   'mul': (t, v) => f.mul(t, one(v)),
-  /** x_t x''_v, where x''_v is r rows that are all x_v: the sum of the text's features, times x_v */
+  /** x_t x''_v, where x''_v is r rows of x_v: the sum of the text's features, times x_v */
   'expand': (t, v) => f.mul(f.reduceSum(t, [2], 1), one(v)),
   /** x_t x_vᵀ x_v */
   'attend': (t, v) => attend(t, v, v),
@@ -102,7 +102,8 @@ function featureOf(x: Value, kind: RoutingFeature): Value {
 const absent: Readonly<Record<Exclude<RoutingFeature, 'text'>, string>> = {
   visual: 'visual: routing needs a picture beside each text, which this model does not have; train a model of both '
     + 'together (tasks vqa and caption), or set routing: none',
-  encoder: 'encoder: routing needs the states of an encoder, which this model does not have; use visual, or set routing: none',
+  encoder: 'encoder: routing needs the states of an encoder, which this model does not have; use visual, or set '
+    + 'routing: none',
 };
 
 /** [T, B, d] → [1, B, d]; padding does not count. */

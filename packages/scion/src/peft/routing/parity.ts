@@ -18,7 +18,9 @@ const routeOf = ({ text }: ParityInputs): Route => ({
 const exchanged = (x: Value): Value => f.transpose(x, [1, 0, 2]);
 
 /** @param values of all parameters of the layer, by their names */
-function outputOf(layer: RowPlug, { input }: ParityInputs, values: Readonly<Record<string, Value>>): ReturnType<ParityCheck['build']> {
+function outputOf(
+  layer: RowPlug, { input }: ParityInputs, values: Readonly<Record<string, Value>>,
+): ReturnType<ParityCheck['build']> {
   for (const [name, parameter] of layer.parameters()) bindTo(parameter, values[name]!);
   const states = exchanged(input('hidden_states'));
   const [tokens, batch, width] = states.shape as [number, number, number];
