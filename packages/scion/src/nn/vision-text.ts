@@ -5,12 +5,12 @@
  * computed once.
  */
 import type { Graph, Value } from '../ir/graph.js';
-import * as f from '../nn/functional.js';
-import { LayerNorm, Linear, type Weights } from '../nn/layers.js';
-import { Module } from '../nn/module.js';
-import { init, trained } from '../nn/parameter.js';
-import { setRoutes } from '../nn/routes.js';
-import type { TextModel } from '../nn/text-model.js';
+import * as f from './functional.js';
+import { LayerNorm, Linear, type Weights } from './layers.js';
+import { Module } from './module.js';
+import { init, trained } from './parameter.js';
+import { setRoutes } from './routes.js';
+import type { TextModel } from './text-model.js';
 import { assert } from '../util/errors.js';
 import { int64 } from '../util/tensor.js';
 
@@ -33,8 +33,8 @@ export interface AnswerHead {
 
 /** Pictures and texts of a batch. */
 export interface Seen {
-  /** [B, tokens, dim] */
-  visual: Value;
+  /** [B, tokens, dim]; absent where nothing is seen. */
+  visual?: Value | undefined;
   /** int64 [B, T] */
   ids: Value;
   /** float32 [B, T]: 1 for a token, 0 for padding, which comes last. */
@@ -65,11 +65,14 @@ class AnswerClassifier extends Module {
 }
 
 export class VisionText extends Module {
-  /** @param head absent where answers are written, not chosen */
-  constructor(text: TextModel, readonly sight: Sight, readonly head?: AnswerHead) {
+  /**
+   * @param sight absent where texts are read alone
+   * @param head absent where answers are written, not chosen
+   */
+  constructor(text: TextModel, readonly sight?: Sight, readonly head?: AnswerHead) {
     super();
     this.child('text_model', text);
-    if (sight.dim !== text.width) {
+    if (sight && sight.dim !== text.width) {
       this.child('visual_projection', new Linear((name, shape) =>
         trained(shape, name.endsWith('bias') ? init.zeros : init.linear), sight.dim, text.width));
     }
@@ -83,7 +86,7 @@ export class VisionText extends Module {
 
   /** Tokens before the words. */
   get prefix(): number {
-    return this.sight.prefix ? this.sight.tokens : 0;
+    return this.sight?.prefix ? this.sight.tokens : 0;
   }
 
   /** The longest text that has its place behind the picture. */
@@ -132,6 +135,7 @@ export class VisionText extends Module {
 
   /** The picture as tokens [tokens, B, width] in the width of the words; adapters read them from here on. */
   look(visual: Value): Value {
+    assert(this.sight, 'a model that sees nothing is given a picture');
     const { tokens, dim } = this.sight;
     const [batch, ...rest] = visual.shape as [number, ...number[]];
     assert(rest.join() === [tokens, dim].join(), `pictures [${visual.shape.join(', ')}], expected [B, ${tokens}, ${dim}]`);
@@ -145,10 +149,10 @@ export class VisionText extends Module {
   /** The words, with the picture before them where it stands there: embedded [P + T, B, width], and their mask. */
   embed({ visual, ids, mask }: Seen): { tokens: Value; mask: Value } {
     const { graph } = ids;
-    const seen = this.look(visual);
+    const seen = this.sight && this.look(visual!);
     const words = this.inText(graph, () => this.text.embed(ids));
-    if (!this.sight.prefix) return { tokens: words, mask };
-    const ones = f.full(graph, 'float32', [ids.shape[0]!, this.sight.tokens], 1);
+    if (!seen || this.prefix === 0) return { tokens: words, mask };
+    const ones = f.full(graph, 'float32', [ids.shape[0]!, this.prefix], 1);
     return { tokens: f.concat([seen, words], 0), mask: f.concat([ones, mask], 1) };
   }
 
@@ -156,9 +160,11 @@ export class VisionText extends Module {
   private read(seen: Seen): { last: Value; mask: Value } {
     const { text } = this;
     const { tokens, mask } = this.embed(seen);
-    const last = this.inText(tokens.graph, () =>
-      (text.kind === 'decoder' ? text.decode(tokens, { mask }) : text.encode(tokens, mask)).last);
-    if (text.kind === 'encoder-decoder') setRoutes(tokens.graph, { encoder: last });
+    const { graph } = tokens;
+    if (text.kind === 'decoder') return { last: this.inText(graph, () => text.decode(tokens, { mask }).last), mask };
+    setRoutes(graph, { mask });
+    const { last } = this.inText(graph, () => text.encode(tokens, mask));
+    if (text.kind === 'encoder-decoder') setRoutes(graph, { encoder: last });
     return { last, mask };
   }
 
