@@ -1,6 +1,7 @@
 /** Layers as graph builders. Activations are matrices [rows, features]; rows are tokens or images. */
 import type { Graph, Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
+import { assert } from '../util/errors.js';
 import { type Shape, float32 } from '../util/tensor.js';
 import { Module } from './module.js';
 import { type Parameter, bind } from './parameter.js';
@@ -78,4 +79,16 @@ export function paddingMask(mask: Value, heads: number): Value {
   const [batch, tokens] = mask.shape as [number, number];
   const hidden = b.reshape(b.mul(b.sub(1, mask), -1e9), [batch, 1, tokens]);
   return b.reshape(b.expand(hidden, [batch, heads, tokens]), [batch * heads, 1, tokens]);
+}
+
+/**
+ * What a decoder's self-attention adds to its scores: of `tokens` that see those before them alone, and of what `mask`
+ * [B, keys] hides besides. A single token sees all that is not hidden.
+ */
+export function decoderMask(graph: Graph, tokens: number, heads: number, mask?: Value): Value | undefined {
+  const padding = mask && paddingMask(mask, heads);
+  if (tokens === 1) return padding;
+  assert(!mask || mask.shape[1] === tokens, `${tokens} tokens at once and a mask of ${mask?.shape[1]} keys`);
+  const causal = causalMask(graph, tokens);
+  return padding ? b.add(causal, padding) : causal;
 }
