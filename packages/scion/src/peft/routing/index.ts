@@ -11,12 +11,14 @@ const names = Object.keys(routingFunctions) as RoutingFunction[];
 export const routingOptions = {
   routing: z.enum(['none', ...names]).default('none')
     .describe('how the picture is mixed into the bottleneck: x_t + x_v, x_t ∘ x_v, …'),
-  routing_feature: z.enum(routingFeatures).default('visual')
-    .describe('visual: the picture; text: the mean of the layer\'s tokens; encoder: that of the encoder\'s states'),
-  routing_position: z.enum(['bottleneck', 'after']).default('bottleneck')
-    .describe('between the projections, or after both (for comparisons: it hurts)'),
+  routing_feature: z.enum(routingFeatures).optional()
+    .describe('visual (default): the picture; text: the mean of the layer\'s tokens; encoder: that of the encoder\'s states'),
+  routing_position: z.enum(['bottleneck', 'after']).optional()
+    .describe('bottleneck (default): between the projections; after: behind both, for comparisons, as it hurts'),
   layers_to_route: layerNumbers.optional(),
 } as const;
+/** They say nothing without a function. */
+const details = ['routing_feature', 'routing_position', 'layers_to_route'] as const;
 export type RoutingConfig = z.output<z.ZodObject<typeof routingOptions>>;
 
 /**
@@ -29,12 +31,13 @@ export type RoutingConfig = z.output<z.ZodObject<typeof routingOptions>>;
 export function routesOfLayers(
   adapted: readonly Block[], options: RoutingConfig,
 ): (block?: Block) => Route | undefined {
-  const { routing, routing_feature: feature, routing_position: position, layers_to_route: layers } = options;
+  const { routing, routing_feature: feature = 'visual', routing_position: position = 'bottleneck' } = options;
+  const { layers_to_route: layers } = options;
   if (routing === 'none') {
-    if (layers) {
-      refuse(['layers_to_route', `${layers.join(', ')}: nothing is routed with routing none; use ${names.join(', ')}`]);
-    }
-    return () => undefined;
+    const given = details.filter((key) => options[key] !== undefined);
+    if (given.length === 0) return () => undefined;
+    return refuse(...given.map((key): [string, string] =>
+      [key, `${String(options[key])}: nothing is routed with routing none; leave it out, or use routing ${names.join(', ')}`]));
   }
   const texts = adapted.filter(({ kind }) => kind.modality === 'text');
   if (texts.length === 0) {

@@ -71,7 +71,7 @@ export type Project = (rows: Value, part: '' | '.routed') => Value;
  */
 export function routed(x: Value, route: Route | undefined, down: Project, up: Project): Value {
   if (!route) return up(down(x, ''), '');
-  const feature = featureOf(x, route.feature);
+  const feature = featureOf(x, route);
   const [rows, batch, width] = feature.shape as [number, number, number];
   if (width !== x.shape[1]) {
     refuse(['routing', `${route.function}: the ${route.feature} feature has ${width} numbers and the adapted layer reads `
@@ -87,23 +87,22 @@ export function routed(x: Value, route: Route | undefined, down: Project, up: Pr
 }
 
 /** [n, B, d] of a graph for rows x [tokens · B, d] */
-function featureOf(x: Value, kind: RoutingFeature): Value {
+function featureOf(x: Value, { function: name, feature: kind }: Route): Value {
   const routes = routesOf(x.graph);
   if (kind === 'text') {
     const { batch } = routes;
     assert(batch !== undefined, 'rows outside of a block have no known batch');
     return meanOfTokens(f.reshape(x, [-1, batch, x.shape[1]!]), routes);
   }
-  const feature = routes[kind] ?? refuse(['routing_feature', absent[kind]]);
+  const feature = routes[kind] ?? refuse(['routing', `${name}: ${absent[kind]}, or set routing: none`]);
   assert(x.shape[0]! % feature.shape[1]! === 0, `${x.shape[0]} rows of a batch of ${feature.shape[1]}`);
   return kind === 'encoder' ? meanOfTokens(feature, routes) : feature;
 }
 
 const absent: Readonly<Record<Exclude<RoutingFeature, 'text'>, string>> = {
-  visual: 'visual: routing needs a picture beside each text, which this model does not have; train a model of both '
-    + 'together (tasks vqa and caption), or set routing: none',
-  encoder: 'encoder: routing needs the states of an encoder, which this model does not have; use visual, or set '
-    + 'routing: none',
+  visual: 'needs a picture beside each text, which this model does not have; train a model of both together (tasks vqa '
+    + 'and caption)',
+  encoder: 'needs the states of an encoder, which this model does not have; set routing_feature: visual',
 };
 
 /** [T, B, d] → [1, B, d]; padding does not count. */

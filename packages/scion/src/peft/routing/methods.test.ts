@@ -1,12 +1,14 @@
 /** LoRA and adapters with routing in a model of texts: what is trained, what it reads, what is refused. */
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { vjp } from '../../autodiff/grad.js';
 import { Graph, type Value } from '../../ir/graph.js';
+import * as f from '../../nn/functional.js';
 import type { Module } from '../../nn/module.js';
 import { readParameter } from '../../nn/parameter-values.js';
 import { boundParameters } from '../../nn/parameter.js';
 import { setRoutes } from '../../nn/routes.js';
 import { evaluateGraph } from '../../ops/evaluate.js';
+import { nodeRuntime } from '../../runtime/node.js';
 import { Random } from '../../util/random.js';
 import { type Tensor, float32, numel, toFloat64 } from '../../util/tensor.js';
 import { adapter } from '../adapter/index.js';
@@ -15,6 +17,7 @@ import { attachLora, lora, loraConfig } from '../lora/index.js';
 import { mergedWeights, unmergeable } from '../merge.js';
 import { fitAdapter, peftAdapterFiles } from '../python/keys.js';
 import { parsePeftConfig } from '../python/config.js';
+import { compute, descend } from '../testing/adapted.js';
 import { type RoutingFunction, routingFunctions } from './layer.js';
 import { type Kind, TextModel, width } from './testing/text.js';
 
@@ -133,6 +136,43 @@ describe.each(Object.entries(variants))('%s', (_, { method, config }) => {
   });
 });
 
+/** Tokens that the picture decides about: what no adapter of the text alone can tell. */
+describe('a target of tokens times a number of the picture', () => {
+  const runtime = nodeRuntime();
+  afterAll(() => runtime.close());
+  const random = Random.seeded(12);
+  const [examples, n] = [8, 3];
+  const rows = tokens * examples;
+  const drawn = (shape: readonly number[]): Tensor<'float32'> =>
+    float32(shape, Float32Array.from({ length: numel(shape) }, () => random.normal()));
+  const [x, visual] = [drawn([rows, width]), drawn([n, examples, width])];
+  const numbers = Array.from({ length: examples }, (_, example) =>
+    visual.data.reduce((sum, v, i) => sum + (Math.floor(i / width) % examples === example ? v : 0), 0) / n);
+  const change = x.data.map((v, i) => v * numbers[Math.floor(i / width) % examples]!);
+
+  /** The share of the loss that is left. */
+  const left = async (method: BackboneMethod, config: object): Promise<number> => {
+    const model = await attached(method, config, [{}]);
+    const build = (graph: Graph): Value => {
+      setRoutes(graph, { visual: graph.input('visual', 'float32', visual.shape) });
+      const y = model.forward(graph.input('x', 'float32', x.shape), examples);
+      return f.reduceMean(f.reduceSumSquare(f.sub(y, graph.input('target', 'float32', y.shape)), [1]));
+    };
+    const base = await compute(runtime, (graph) =>
+      ({ y: new TextModel([{}]).forward(graph.input('x', 'float32', x.shape), examples) }), { x });
+    const target = float32(x.shape, change.map((v, i) => v + Number(base['y']!.data[i])));
+    const steps = { steps: 150, lr: 0.05 };
+    const { losses } = await descend(runtime, build, { x, visual, target }, valuesOf(model, 'start'), steps);
+    return losses.at(-1)! / losses[0]!;
+  };
+
+  test.each(['lora', 'lora of a fused projection', 'adapter'])('%s learns it with routing alone', async (variant) => {
+    const { method, config } = variants[variant]!;
+    const [plain, routed] = [await left(method, config), await left(method, { ...config, routing: 'mul' })];
+    expect(routed).toBeLessThan(0.6 * plain);
+  });
+});
+
 test('where adapters stand', async () => {
   const places = async (config: object): Promise<string[]> => [...new Set(
     trainedOf(await attached(adapter, config, [{}])).map(([name]) => name.replace(/^text_model\.layers\.0\.|\.(up|down)_proj.*/g, '')))];
@@ -215,6 +255,7 @@ const refused: readonly [string, BackboneMethod, object, readonly Kind[] | undef
   ['no encoder', lora, { ...q, routing: 'mul', routing_feature: 'encoder' }, undefined, 'no adapted layer attends to an encoder'],
   ['no text', lora, { ...q, routing: 'mul' }, [{ modality: 'vision' }], 'no transformer layer of a text model is adapted'],
   ['layers of nothing', lora, { ...q, layers_to_route: 0 }, undefined, 'config.layers_to_route: 0: nothing is routed with routing none'],
+  ['a feature for nothing', adapter, { routing_feature: 'visual' }, undefined, 'config.routing_feature: visual: nothing is routed'],
   ['layers that are not there', lora, { ...q, routing: 'add', layers_to_route: [1, 2] }, undefined,
     '2: no layer that can be routed has this number; there are 0, 1'],
   ['parts of nothing', lora, { ...q, fused_parts: 'q' }, undefined, 'config.fused_parts: q: no target is a fused projection'],
@@ -232,9 +273,9 @@ test.each(refused)('refuses %s', async (_, method, config, kinds, message) => {
 test('refuses features that are not there, or of another width', async () => {
   const visual = await attached(lora, { ...q, routing: 'mul' });
   expect(() => outputOf(visual, valuesOf(visual, 'drawn'), { visual: 0 })).toThrow(
-    'config.routing_feature: visual: routing needs a picture beside each text');
+    'config.routing: mul: needs a picture beside each text');
   expect(() => outputOf(visual, valuesOf(visual, 'drawn'), { visualWidth: 5 })).toThrow(
     'config.routing: mul: the visual feature has 5 numbers and the adapted layer reads 6');
   const encoder = await attached(lora, { ...q, routing: 'mul', routing_feature: 'encoder' }, [{ cross: true }]);
-  expect(() => outputOf(encoder, valuesOf(encoder, 'drawn'))).toThrow('config.routing_feature: encoder: routing needs the states');
+  expect(() => outputOf(encoder, valuesOf(encoder, 'drawn'))).toThrow('config.routing: mul: needs the states of an encoder');
 });

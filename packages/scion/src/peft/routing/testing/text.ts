@@ -47,7 +47,7 @@ export class TextModel extends Module {
     super();
     const random = Random.seeded(3);
     const weights: Weights = (_, shape) =>
-      frozen(float32(shape, Float32Array.from({ length: numel(shape) }, () => random.normal())));
+      frozen(float32(shape, Float32Array.from({ length: numel(shape) }, () => 0.5 * random.normal())));
     // as in models, where the tower of a module is told by its path
     kinds.forEach((kind, i) => this.child(`text_model.layers.${i}`, new TextBlock(weights, kind, i, kinds.length)));
     this.named();
