@@ -18,7 +18,7 @@ export interface PretrainOptions<B extends Batch<B>> {
   lr: number;
   /** Steps of linear warm-up; `lr` then stays until the last fifth of the other steps, where it falls to zero. */
   warmup: number;
-  /** Of matrices and kernels; what has one axis, embeddings and norms have none. */
+  /** Of matrices and kernels; biases, embeddings and norms have none. */
   weightDecay: number;
   labelSmoothing: number;
   maxGradNorm: number;
@@ -46,12 +46,8 @@ export interface PretrainScore {
   accuracy: number;
 }
 
-/** The parameters that are decayed: matrices and kernels, but for the tables that are looked up by index. */
-function decayed({ model }: { model: Objective<never>['model'] }): (name: string) => boolean {
-  const names = new Set([...model.parameters()].filter(([name, { shape }]) =>
-    shape.filter((d) => d > 1).length > 1 && !/(embedding|_embeddings|wte|wpe)\.weight$/.test(name)).map(([name]) => name));
-  return (name) => names.has(name);
-}
+/** Matrices and kernels are decayed; norms, biases and tables that are looked up by index are not. */
+const decayed = (name: string): boolean => /\.weight$/.test(name) && !/(norm\d*|ln_\w+|embeddings?|wte|wpe)\.weight$/i.test(name);
 
 /** @throws ScionError where the loss stops being a number, or of kind `interrupted` after a signal, with no step lost */
 export async function pretrain<B extends Batch<B>>(options: PretrainOptions<B>): Promise<void> {
@@ -64,7 +60,7 @@ export async function pretrain<B extends Batch<B>>(options: PretrainOptions<B>):
     },
     optimizer: adamw(options.betas && { betas: options.betas }),
     groups: [
-      { name: 'decayed', match: decayed(objective), lr, weightDecay: options.weightDecay },
+      { name: 'decayed', match: decayed, lr, weightDecay: options.weightDecay },
       { name: 'plain', match: () => true, lr, weightDecay: 0 },
     ],
     maxGradNorm,
