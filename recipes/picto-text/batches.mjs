@@ -1,9 +1,9 @@
-/** What a step of pretraining sees: rows of whole texts, with words hidden at random or with the word that follows each. */
+/** What a step of pretraining sees: whole texts, some words of which are hidden, or with the word after each. */
 import { Random, float32, int64 } from 'scion-peft';
 
 /**
- * Puts texts into rows of `length` tokens: a row begins with the next text, and then takes the longest that still fit. A
- * text that is longer than a row is cut.
+ * Puts texts into rows of `length` tokens: a row begins with the next text, and then takes the longest that still fit.
+ * A text that is longer than a row is cut.
  * @param {number[][]} texts token ids, each with the token that parts it from the next
  * @returns {number[][]} rows of at most `length` tokens, in an order of their own
  */
@@ -40,8 +40,8 @@ function rowsOf(rows, batch, random) {
 }
 
 /**
- * Batches for masked-language modelling. Of the tokens of a row `hidden` are to be found: 80 % of them are replaced by the
- * mask, 10 % by any token and 10 % by nothing.
+ * Batches for masked-language modelling. Of the tokens of a row `hidden` are to be found: 80 % of them are replaced by
+ * the mask, 10 % by any token and 10 % by nothing.
  * @param {{ pad: number, begin: number, mask: number, special: number, size: number }} ids of the vocabulary; `special`
  *   of them come first, and the mask last
  */
@@ -69,12 +69,13 @@ export function maskedBatches({ rows, batch, length, hidden, ids: { pad, begin, 
     });
     return {
       ids: int64([batch, length], ids), mask: float32([batch, length], ids.map((id) => (id === pad ? 0 : 1))),
-      places: int64([places.length], places), targets: int64([targets.length], targets), weights: float32([weights.length], weights),
+      places: int64([places.length], places), targets: int64([targets.length], targets),
+      weights: float32([weights.length], weights),
     };
   };
 }
 
-/** Batches for language modelling: rows of one token more than `length`, from their begin to the token before the last. */
+/** Batches for language modelling: rows from their begin to the token before the last, and what comes after each. */
 export function causalBatches({ rows, batch, length, ids: { begin }, seed }) {
   const next = rowsOf(rows, batch, Random.seeded(seed));
   return (step) => {
@@ -88,6 +89,7 @@ export function causalBatches({ rows, batch, length, ids: { begin }, seed }) {
         weights[t * batch + b] = 1;
       });
     });
-    return { ids: int64([batch, length], ids), targets: int64([length, batch], targets), weights: float32([length, batch], weights) };
+    const after = [length, batch];
+    return { ids: int64([batch, length], ids), targets: int64(after, targets), weights: float32(after, weights) };
   };
 }

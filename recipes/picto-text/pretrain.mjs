@@ -9,8 +9,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import {
-  causalLanguageModelling, fromFloat64, maskedLanguageModelling, newGpt2, newRoberta, nodeRuntime, pretrain, readSafetensors, toFloat64,
-  writeSafetensors,
+  causalLanguageModelling, fromFloat64, maskedLanguageModelling, newGpt2, newRoberta, nodeRuntime, pretrain,
+  readSafetensors, toFloat64, writeSafetensors,
 } from 'scion-peft';
 import { causalBatches, maskedBatches } from './batches.mjs';
 import { textRows } from './texts.mjs';
@@ -28,8 +28,10 @@ const { values: flags, positionals: [layout] } = parseArgs({
   },
 });
 const kinds = {
-  roberta: { name: 'picto-roberta', begin: '<s>', make: (config) => maskedLanguageModelling(newRoberta(config)), batches: maskedBatches },
-  gpt2: { name: 'picto-gpt', begin: '<|endoftext|>', make: (config) => causalLanguageModelling(newGpt2(config)), batches: causalBatches },
+  roberta: {
+    name: 'picto-roberta', objective: (config) => maskedLanguageModelling(newRoberta(config)), batches: maskedBatches,
+  },
+  gpt2: { name: 'picto-gpt', objective: (config) => causalLanguageModelling(newGpt2(config)), batches: causalBatches },
 };
 if (!Object.hasOwn(kinds, layout ?? '')) {
   process.stderr.write(`${layout ?? 'no model'}: expected ${Object.keys(kinds).join(' or ')}\n`);
@@ -48,11 +50,12 @@ const config = { ...own.config, vocab_size: tokenizer.size, ...specialIds };
 const files = { 'config.json': config, ...tokenizer.files };
 for (const [name, content] of Object.entries(files)) {
   const indent = name.endsWith('config.json') ? 2 : 0;
-  writeFileSync(join(folder, name), typeof content === 'string' ? content : `${JSON.stringify(content, null, indent)}\n`);
+  const text = typeof content === 'string' ? content : `${JSON.stringify(content, null, indent)}\n`;
+  writeFileSync(join(folder, name), text);
 }
 
 const ids = {
-  begin: tokenizer.id(kind.begin), pad: specialIds.pad_token_id, mask: tokenizer.id('<mask>'),
+  begin: specialIds.bos_token_id, pad: specialIds.pad_token_id, mask: tokenizer.id('<mask>'),
   special: layouts[layout].first.length, size: tokenizer.size,
 };
 const batchesOf = (rows, seed) => kind.batches({ ...own, rows, ids, seed });
@@ -60,9 +63,10 @@ const batch = batchesOf(train, settings.seed);
 const watched = batchesOf(heldOut, settings.seed + 1);
 const watchedBatches = Array.from({ length: Math.floor(heldOut.length / own.batch) }, (_, i) => watched(i));
 const tokensOf = (rows) => rows.reduce((sum, { length }) => sum + length, 0);
-process.stderr.write(`${tokensOf(train)} tokens in ${train.length} rows; ${tokensOf(heldOut)} kept back in ${heldOut.length}\n`);
+process.stderr.write(`${tokensOf(train)} tokens in ${train.length} rows; `
+  + `${tokensOf(heldOut)} kept back in ${heldOut.length}\n`);
 
-const objective = kind.make(config);
+const objective = kind.objective(config);
 const parameters = [...objective.model.parameters()].map(([name]) => name);
 const checkpoint = join(folder, 'checkpoint.safetensors');
 const saved = existsSync(checkpoint) ? await readSafetensors(checkpoint) : undefined;
@@ -74,8 +78,9 @@ const stop = new AbortController();
 process.once('SIGINT', () => stop.abort());
 process.once('SIGTERM', () => stop.abort());
 const options = {
-  runtime, objective, seed: settings.seed, threads: Number(flags.threads), batch, warmup: settings.warmup, lr: settings.lr,
-  weightDecay: settings.weight_decay, betas: settings.betas, labelSmoothing: 0, maxGradNorm: settings.max_grad_norm,
+  runtime, objective, batch, seed: settings.seed, threads: Number(flags.threads), signal: stop.signal,
+  lr: settings.lr, warmup: settings.warmup, weightDecay: settings.weight_decay, betas: settings.betas,
+  labelSmoothing: 0, maxGradNorm: settings.max_grad_norm,
 };
 
 /** As many steps as fit in the time, by how long the first ones take; kept, so that a second call has as many. */
@@ -86,7 +91,8 @@ async function plannedSteps() {
   if (!flags.steps) {
     const times = [];
     await pretrain({
-      ...options, steps: 24, checkpointEvery: 1000, onCheckpoint: () => Promise.resolve(), onStep: () => times.push(performance.now()),
+      ...options, steps: 24, checkpointEvery: 1000, onCheckpoint: () => Promise.resolve(),
+      onStep: () => times.push(performance.now()),
     });
     steps = Math.floor((1000 * Number(flags.seconds ?? 2700) * (times.length - 4)) / (times.at(-1) - times[3]));
   }
@@ -96,7 +102,8 @@ async function plannedSteps() {
 
 try {
   const steps = await plannedSteps();
-  process.stderr.write(`${steps} steps of ${own.batch} rows: ${((steps * own.batch) / train.length).toFixed(1)} times the corpus\n`);
+  const times = (steps * own.batch) / train.length;
+  process.stderr.write(`${steps} steps of ${own.batch} rows: ${times.toFixed(1)} times the corpus\n`);
   let [sum, count, since] = [0, 0, performance.now()];
   await pretrain({
     ...options, steps, checkpointEvery: settings.checkpoint_every, ...(resume ? { resume } : {}),
@@ -105,7 +112,8 @@ try {
       if (step % 100 !== 0) return;
       const seconds = (performance.now() - since) / 1000;
       log({ step, loss: sum / count, steps_per_second: count / seconds });
-      process.stderr.write(`step ${step} of ${steps}: loss ${(sum / count).toFixed(3)}, ${(count / seconds).toFixed(2)} steps a second\n`);
+      process.stderr.write(`step ${step} of ${steps}: loss ${(sum / count).toFixed(3)}, `
+        + `${(count / seconds).toFixed(2)} steps a second\n`);
       [sum, count, since] = [0, 0, performance.now()];
     },
     onCheckpoint: (step, state) => writeSafetensors(checkpoint, state, { step: String(step) }),
@@ -122,7 +130,8 @@ try {
   const out = flags.out ?? join('packages/scion/models', kind.name);
   mkdirSync(out, { recursive: true });
   const half = (tensor) => fromFloat64('float16', tensor.shape, toFloat64(tensor));
-  await writeSafetensors(join(out, 'model.safetensors'), Object.fromEntries(parameters.map((name) => [name, half(tensors.get(name))])), { format: 'pt' });
+  const values = Object.fromEntries(parameters.map((name) => [name, half(tensors.get(name))]));
+  await writeSafetensors(join(out, 'model.safetensors'), values, { format: 'pt' });
   for (const name of Object.keys(files)) copyFileSync(join(folder, name), join(out, name));
 } finally {
   await runtime.close();

@@ -25,7 +25,7 @@ export function vocabulary(documents, { tokens, whole_words, word_weight, name_w
 
 /**
  * @param {'roberta' | 'gpt2'} layout
- * @returns rows of token ids, of at most `length` tokens, without what stands in front of each; with the tokenizer's files
+ * @returns rows of token ids, without the token that stands in front of each, and the tokenizer
  */
 export function textRows(layout, settings) {
   const documents = corpus();
@@ -35,9 +35,8 @@ export function textRows(layout, settings) {
   const end = tokenizer.id(layout === 'roberta' ? '</s>' : '<|endoftext|>');
   const random = Random.seeded(settings.seed).child('rows', layout);
   const room = settings[layout].length - (layout === 'roberta' ? 1 : 0); // <s> is one of the model's tokens
-  const rows = (heldOut) => packRows(
-    documents.filter((d) => d.heldOut === heldOut).map(({ sentences }) => [...sentences.flatMap((s) => split(s).flatMap((p) => ids.get(p))), end]),
-    room, random.child(String(heldOut)),
-  );
+  const tokens = ({ sentences }) => [...sentences.flatMap((s) => split(s).flatMap((piece) => ids.get(piece))), end];
+  const rows = (heldOut) =>
+    packRows(documents.filter((d) => d.heldOut === heldOut).map(tokens), room, random.child(String(heldOut)));
   return { tokenizer, train: rows(false), heldOut: rows(true) };
 }

@@ -1,10 +1,11 @@
 /**
- * A byte-level BPE vocabulary as GPT-2 and RoBERTa have it (Radford et al., 2019, section 2.2), learned from the corpus,
- * and its files in the layouts of Hugging Face's tokenizers.
+ * A byte-level BPE vocabulary as GPT-2 and RoBERTa have it (Radford et al., 2019, section 2.2), learned from the
+ * corpus, and its files in the layouts of Hugging Face's tokenizers.
  */
 
 /** GPT-2's way of writing bytes as letters: printable ones stand for themselves. */
-const printable = [[33, 126], [161, 172], [174, 255]].flatMap(([from, to]) => Array.from({ length: to - from + 1 }, (_, i) => from + i));
+const printable = [[33, 126], [161, 172], [174, 255]]
+  .flatMap(([from, to]) => Array.from({ length: to - from + 1 }, (_, i) => from + i));
 const hidden = Array.from({ length: 256 }, (_, byte) => byte).filter((byte) => !printable.includes(byte));
 const letterOf = new Map([
   ...printable.map((byte) => [byte, String.fromCharCode(byte)]),
@@ -21,7 +22,8 @@ export const split = (text) => (` ${text.toLowerCase()}`.match(pieces) ?? [])
  * Learns merges until there are `size` tokens: always the pair that is next to each other most often; of two that are
  * as frequent, the first by code points.
  * @param {Map<string, number>} counts of pieces
- * @returns {{ tokens: string[], merges: [string, string][], segments: Map<string, string[]> }} and how each piece is made up
+ * @returns {{ tokens: string[], merges: [string, string][], segments: Map<string, string[]> }} segments: the tokens of
+ *   each piece
  */
 export function learnMerges(counts, size) {
   const words = [...counts].map(([word, count]) => ({ parts: [...word], count }));
@@ -42,8 +44,9 @@ export function learnMerges(counts, size) {
   while (tokens.length < size) {
     let best;
     for (const [key, pair] of pairs) {
+      const ahead = pair.count - (best?.count ?? 0);
       if (pair.count <= 0) pairs.delete(key);
-      else if (!best || pair.count > best.count || (pair.count === best.count && key < best.key)) best = { key, count: pair.count, words: pair.words };
+      else if (ahead > 0 || (ahead === 0 && key < best.key)) best = { key, ...pair };
     }
     if (!best) break;
     const [left, right] = best.key.split(' ');
@@ -70,7 +73,9 @@ function joined(parts, left, right) {
   return out;
 }
 
-const special = (content, id) => ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true });
+const special = (content, id) => (
+  { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true });
+const byteLevel = { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true };
 
 /**
  * The special tokens of each layout, in front of the vocabulary and behind it, and how a text is framed.
@@ -79,13 +84,19 @@ const special = (content, id) => ({ id, content, single_word: false, lstrip: fal
 export const layouts = {
   roberta: {
     first: ['<s>', '<pad>', '</s>', '<unk>'], last: ['<mask>'],
-    config: { bos_token: '<s>', cls_token: '<s>', pad_token: '<pad>', eos_token: '</s>', sep_token: '</s>', unk_token: '<unk>', mask_token: '<mask>' },
-    post: (id) => ({ type: 'RobertaProcessing', sep: ['</s>', id('</s>')], cls: ['<s>', id('<s>')], trim_offsets: true, add_prefix_space: true }),
+    config: {
+      bos_token: '<s>', cls_token: '<s>', pad_token: '<pad>', eos_token: '</s>', sep_token: '</s>', unk_token: '<unk>',
+      mask_token: '<mask>',
+    },
+    post: (id) => ({
+      type: 'RobertaProcessing', sep: ['</s>', id('</s>')], cls: ['<s>', id('<s>')], trim_offsets: true,
+      add_prefix_space: true,
+    }),
   },
   gpt2: {
     first: [], last: ['<|endoftext|>'],
-    config: { bos_token: '<|endoftext|>', eos_token: '<|endoftext|>', pad_token: '<|endoftext|>', unk_token: '<|endoftext|>' },
-    post: () => ({ type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true }),
+    config: Object.fromEntries(['bos', 'eos', 'pad', 'unk'].map((use) => [`${use}_token`, '<|endoftext|>'])),
+    post: () => byteLevel,
   },
 };
 
@@ -104,17 +115,17 @@ export function tokenizerFiles(layout, { tokens, merges }, length) {
         version: '1.0', truncation: null, padding: null,
         added_tokens: [...first, ...last].map((token) => special(token, id(token))),
         normalizer: { type: 'Lowercase' },
-        pre_tokenizer: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
+        pre_tokenizer: byteLevel,
         post_processor: post(id),
-        decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
+        decoder: byteLevel,
         model: {
           type: 'BPE', dropout: null, unk_token: null, continuing_subword_prefix: '', end_of_word_suffix: '',
           fuse_unk: false, byte_fallback: false, ignore_merges: false, vocab, merges,
         },
       },
       'tokenizer_config.json': {
-        tokenizer_class: 'PreTrainedTokenizerFast', model_max_length: length, add_prefix_space: true, do_lower_case: true,
-        clean_up_tokenization_spaces: false, ...config,
+        tokenizer_class: 'PreTrainedTokenizerFast', model_max_length: length, add_prefix_space: true,
+        do_lower_case: true, clean_up_tokenization_spaces: false, ...config,
       },
       'vocab.json': vocab,
       'merges.txt': `#version: 0.2\n${merges.map((pair) => pair.join(' ')).join('\n')}\n`,

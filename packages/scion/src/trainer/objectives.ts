@@ -2,6 +2,7 @@
 import type { Graph, Value } from '../ir/graph.js';
 import * as f from '../nn/functional.js';
 import type { Module } from '../nn/module.js';
+import type { TextDecoder, TextEncoder } from '../nn/text-model.js';
 import type { Tensor } from '../util/tensor.js';
 import type { DualEncoder } from './encode.js';
 
@@ -50,14 +51,6 @@ export function contrastive(model: DualEncoder & Module): Objective<ContrastiveB
   };
 }
 
-/** What the language models below are asked for; tokens are [T, B, width]. */
-interface LanguageModel extends Module {
-  /** ids int64 [B, T] → [T, B, width] */
-  embed(ids: Value): Value;
-  /** [N, width] → [N, words] */
-  logits(rows: Value): Value;
-}
-
 export interface MaskedBatch {
   /** Token ids [B, T], some of them hidden. */
   ids: Tensor<'int64'>;
@@ -72,9 +65,7 @@ export interface MaskedBatch {
 }
 
 /** Masked-language modelling (Devlin et al. 2019, section 3.1): the hidden tokens from all others. */
-export function maskedLanguageModelling(
-  model: LanguageModel & { encode(tokens: Value, mask?: Value): { last: Value } },
-): Objective<MaskedBatch> {
+export function maskedLanguageModelling(model: TextEncoder): Objective<MaskedBatch> {
   return {
     model,
     choice: (graph, like) => {
@@ -100,9 +91,7 @@ export interface CausalBatch {
 }
 
 /** Language modelling (Radford et al. 2019, section 2): every token from those before it. */
-export function causalLanguageModelling(
-  model: LanguageModel & { decode(tokens: Value): { last: Value } },
-): Objective<CausalBatch> {
+export function causalLanguageModelling(model: TextDecoder): Objective<CausalBatch> {
   return {
     model,
     choice: (graph, like) => {
