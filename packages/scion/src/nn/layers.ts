@@ -1,6 +1,7 @@
 /** Layers as graph builders. Activations are matrices [rows, features]; rows are tokens or images. */
 import type { Graph, Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
+import { assert } from '../util/errors.js';
 import { type Shape, float32 } from '../util/tensor.js';
 import { Module } from './module.js';
 import { type Parameter, bind } from './parameter.js';
@@ -25,6 +26,17 @@ export class Linear extends Module {
   /** x [rows, in] → [rows, out] */
   forward(x: Value): Value {
     return b.gemm(x, bind(x.graph, this.weight), this.bias && bind(x.graph, this.bias), { transB: 1 });
+  }
+}
+
+/** Several projections of the same input in one weight, one after the other, as GPT-2's `c_attn`. */
+export class FusedLinear extends Linear {
+  /** @param projections their names, in their order; each has the same number of outputs */
+  constructor(
+    weights: Weights, inFeatures: number, outFeatures: number, readonly projections: readonly string[], bias = true,
+  ) {
+    super(weights, inFeatures, outFeatures, bias);
+    assert(outFeatures % projections.length === 0, `${outFeatures} outputs for ${projections.length} projections`);
   }
 }
 
