@@ -1,6 +1,7 @@
 /** The models of texts, by the `model_type` of their config.json. Another one is a folder beside `bert` and a row here. */
 import { inputError } from '../util/errors.js';
 import { loadBert } from './bert/index.js';
+import { loadGpt2 } from './gpt2/index.js';
 import { loadRoberta } from './roberta/index.js';
 import type { TextModel } from './text.js';
 import type { Checkpoint } from './weights.js';
@@ -8,6 +9,7 @@ import type { Checkpoint } from './weights.js';
 const loaders: Readonly<Record<string, (checkpoint: Checkpoint) => TextModel>> = {
   roberta: loadRoberta,
   bert: loadBert,
+  gpt2: loadGpt2,
 };
 
 /** The architectures that are supported, as config.json names them. */

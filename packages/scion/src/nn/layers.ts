@@ -91,3 +91,15 @@ export function paddingMask(mask: Value, heads: number): Value {
   const hidden = b.reshape(b.mul(b.sub(1, mask), -1e9), [batch, 1, tokens]);
   return b.reshape(b.expand(hidden, [batch, heads, tokens]), [batch * heads, 1, tokens]);
 }
+
+/**
+ * What a decoder's self-attention adds to its scores: of `tokens` that see those before them alone, and of what `mask`
+ * [B, keys] hides besides. A single token sees all that is not hidden.
+ */
+export function decoderMask(graph: Graph, tokens: number, heads: number, mask?: Value): Value | undefined {
+  const padding = mask && paddingMask(mask, heads);
+  if (tokens === 1) return padding;
+  assert(!mask || mask.shape[1] === tokens, `${tokens} tokens at once and a mask of ${mask?.shape[1]} keys`);
+  const causal = causalMask(graph, tokens);
+  return padding ? b.add(causal, padding) : causal;
+}

@@ -58,6 +58,8 @@ export interface DecodeOptions {
 /** GPT-2. */
 export interface TextDecoder extends TextBase {
   readonly kind: 'decoder';
+  /** How many layers, each with a cache of its own. */
+  readonly layers: number;
   decode(tokens: Value, options?: DecodeOptions): TextStates;
   /** Rows [N, width] of `last` → logits of the next words [N, vocabulary]. */
   logits(rows: Value): Value;
@@ -76,6 +78,8 @@ export interface Encoded {
 /** BART. */
 export interface EncoderDecoder extends TextBase {
   readonly kind: 'encoder-decoder';
+  /** How many layers the decoder has, each with a cache of its own. */
+  readonly layers: number;
   /** The id that every output begins with. */
   readonly decoderStart: number;
   encode(tokens: Value, mask?: Value): TextStates;
