@@ -8,7 +8,7 @@ import { type GenerationOptions, type Generator, openGenerator } from '../genera
 import { openProgram } from '../program.js';
 import type { RowMaker } from './examples.js';
 import { valuesFor } from './fit.js';
-import { type BatchShape, type Visual, textFeeds, textInputs } from './objective.js';
+import { type BatchShape, type Visual, textFeeds, textInputs, visualFeed } from './objective.js';
 
 /** A question about a picture, or a picture alone. */
 export interface Asked {
@@ -55,9 +55,9 @@ export function openSpeaker(options: SpeakerOptions): Speaker {
   const sessions = new Map<number, Promise<Session>>();
   const generators = new Map<string, Promise<Generator>>();
 
-  const lengthOf = (texts: readonly (readonly number[])[]): number => {
-    const longest = texts.reduce((most, ids) => Math.max(most, ids.length), 1);
-    return Math.min(model.positions, Math.ceil(longest / stride) * stride);
+  const lengthOf = (texts: readonly (readonly number[])[], most = model.positions): number => {
+    const longest = texts.reduce((length, ids) => Math.max(length, ids.length), 1);
+    return longest === 1 ? 1 : Math.max(longest, Math.min(most, Math.ceil(longest / stride) * stride));
   };
   const classifier = (shape: BatchShape): Promise<Session> => {
     let session = sessions.get(shape.length);
@@ -93,7 +93,7 @@ export function openSpeaker(options: SpeakerOptions): Speaker {
             return { routes: { visual: seen }, ...(sight.prefix && { prefix: seen }) };
           },
         }),
-      }, values, { batch: batchSize, promptLength: length, ...generation }, options.session);
+      }, generation, { batch: batchSize, promptLength: length, values, ...(options.session && { session: options.session }) });
       generators.set(key, opened);
     }
     return opened;
@@ -108,16 +108,10 @@ export function openSpeaker(options: SpeakerOptions): Speaker {
     }),
     write: (asked, visual, generation) => inBatches(asked, 'texts', async (batch) => {
       const prompts = batch.map(({ question }) => maker.prompt(question));
-      const opened = await generator(lengthOf(prompts), generation);
-      const size = visual && visual.tokens * visual.dim;
-      const inputs = visual && {
-        visual: Float32Array.from({ length: batch.length * size! }, (_, at) => {
-          const i = Math.floor(at / size!);
-          return visual.data[batch[i]!.picture * size! + at % size!]!;
-        }),
-      };
-      const written = await opened.generate(prompts, inputs);
-      return written.map((ids) => tokenizer.text(ids).trim());
+      const opened = await generator(lengthOf(prompts, model.positions - (generation.max_new_tokens ?? 0)), generation);
+      const inputs = visual && { visual: visualFeed(batch.length, batch, visual) };
+      const written = await opened.generate({ ids: prompts, ...(inputs && { inputs }), ...(signal && { signal }) });
+      return written.map(([first]) => tokenizer.text(first!.ids).trim());
     }),
     async release() {
       const opened = await Promise.allSettled([...sessions.values(), ...generators.values()]);

@@ -3,25 +3,17 @@ import { z } from 'zod';
 import { type BackboneMethod, type Method, getMethod, isBackboneMethod, methodNames } from '../../peft/index.js';
 import { devices } from '../../runtime/session.js';
 import { type Issue, ScionError } from '../../util/errors.js';
+import { generationOptions } from '../generate/index.js';
 import { parse } from '../parse.js';
 import { type Training, collect, resolveTraining, trainingChanges } from '../recipe.js';
 
 export const languageTasks = ['vqa', 'caption'] as const;
 export type LanguageTask = (typeof languageTasks)[number];
 
-/** How texts are written, by the names of transformers' GenerationConfig. */
-const generation = z.strictObject({
-  max_new_tokens: z.number().int().min(1).max(1024).default(24).describe('tokens of the longest text that is written'),
-  min_new_tokens: z.number().int().min(0).default(0).describe('tokens before a text may end'),
-  num_beams: z.number().int().min(1).max(64).default(1).describe('1: the likeliest next word; more: beam search'),
-  length_penalty: z.number().default(1).describe('of beam search: above 0 for longer texts'),
-  no_repeat_ngram_size: z.number().int().min(0).default(0).describe('runs of so many words do not come twice'),
-  do_sample: z.boolean().default(false).describe('draw each word instead of taking the likeliest'),
-  temperature: z.number().positive().default(1).describe('of drawing'),
-  top_k: z.number().int().min(0).default(0).describe('of drawing: among so many words; 0 for all'),
-  top_p: z.number().positive().max(1).default(1).describe('of drawing: among the likeliest words of this probability'),
-});
-export type Generation = z.output<typeof generation>;
+/** How texts are written. */
+const generation = generationOptions.extend({
+  max_new_tokens: generationOptions.shape.max_new_tokens.unwrap().default(24).describe('words of the longest text that is written'),
+}).omit({ num_return_sequences: true });
 
 const fields = {
   task: z.enum(languageTasks).describe('vqa: questions about pictures are answered; caption: pictures are described'),
