@@ -81,3 +81,25 @@ export function causalMask(graph: Graph, tokens: number): Value {
     (i % tokens > Math.floor(i / tokens) ? -1e9 : 0));
   return b.constant(graph, float32([tokens, tokens], hidden));
 }
+
+/**
+ * A mask for `attention` that hides padding: of tokens, float32 [B, T], 1 for one that counts and 0 for padding →
+ * [B · heads, 1, T], row = text · heads + head.
+ */
+export function paddingMask(mask: Value, heads: number): Value {
+  const [batch, tokens] = mask.shape as [number, number];
+  const hidden = b.reshape(b.mul(b.sub(1, mask), -1e9), [batch, 1, tokens]);
+  return b.reshape(b.expand(hidden, [batch, heads, tokens]), [batch * heads, 1, tokens]);
+}
+
+/**
+ * What a decoder's self-attention adds to its scores: of `tokens` that see those before them alone, and of what `mask`
+ * [B, keys] hides besides. A single token sees all that is not hidden.
+ */
+export function decoderMask(graph: Graph, tokens: number, heads: number, mask?: Value): Value | undefined {
+  const padding = mask && paddingMask(mask, heads);
+  if (tokens === 1) return padding;
+  assert(!mask || mask.shape[1] === tokens, `${tokens} tokens at once and a mask of ${mask?.shape[1]} keys`);
+  const causal = causalMask(graph, tokens);
+  return padding ? b.add(causal, padding) : causal;
+}

@@ -3,6 +3,8 @@
  * everywhere in the towers; a mask of tokens is float32 [B, T], 1 for a token that counts and 0 for padding.
  */
 import type { Value } from '../ir/graph.js';
+import { inputError } from '../util/errors.js';
+import * as f from './functional.js';
 import type { Module } from './module.js';
 import type { KeyValueCache } from './places.js';
 
@@ -35,7 +37,10 @@ export interface TextEncoder extends TextBase {
   readonly hasHead: boolean;
   /** Embedded tokens → states; positions count from the first token on. */
   encode(tokens: Value, mask?: Value): TextStates;
-  /** Rows [N, width] of `last` → logits of the words [N, vocabulary]. */
+  /**
+   * Rows [N, width] of `last` → logits of the words [N, vocabulary].
+   * @throws ScionError of kind `input` where the checkpoint had no head
+   */
   logits(rows: Value): Value;
 }
 
@@ -53,6 +58,8 @@ export interface DecodeOptions {
 /** GPT-2. */
 export interface TextDecoder extends TextBase {
   readonly kind: 'decoder';
+  /** How many layers, each with a cache of its own. */
+  readonly layers: number;
   decode(tokens: Value, options?: DecodeOptions): TextStates;
   /** Rows [N, width] of `last` → logits of the next words [N, vocabulary]. */
   logits(rows: Value): Value;
@@ -71,6 +78,8 @@ export interface Encoded {
 /** BART. */
 export interface EncoderDecoder extends TextBase {
   readonly kind: 'encoder-decoder';
+  /** How many layers the decoder has, each with a cache of its own. */
+  readonly layers: number;
   /** The id that every output begins with. */
   readonly decoderStart: number;
   encode(tokens: Value, mask?: Value): TextStates;
@@ -81,3 +90,25 @@ export interface EncoderDecoder extends TextBase {
 }
 
 export type TextModel = TextEncoder | TextDecoder | EncoderDecoder;
+
+/** What a loss of masked-language modelling reads: the places that were masked, and padding of weight 0. */
+export interface MaskedWords {
+  /** int64 [N]: rows of the last state as [T · B, width], row = token · B + text. */
+  rows: Value;
+  /** int64 [N]: the ids that stood there. */
+  labels: Value;
+  /** float32 [N]; all count alike where absent. */
+  weights?: Value | undefined;
+}
+
+/** Cross entropy of the words at masked places, from the last state [T, B, width]: a scalar. */
+export function maskedLanguageLoss(model: TextEncoder, last: Value, { rows, labels, weights }: MaskedWords): Value {
+  const logits = model.logits(f.gather(f.reshape(last, [-1, model.width]), rows));
+  return f.crossEntropy(logits, labels, weights && { weights });
+}
+
+/** @throws ScionError of kind `input` for texts of more tokens than a model has positions */
+export function checkLength(tokens: number, positions: number): void {
+  if (tokens <= positions) return;
+  throw inputError('', `texts of ${tokens} tokens for a model with ${positions} positions; cut them to ${positions}`);
+}

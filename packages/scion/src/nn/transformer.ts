@@ -1,9 +1,10 @@
 /** Transformer encoder blocks with the names of Hugging Face's CLIP and SigLIP layers. */
 import type { Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
-import { LayerNorm, Linear, type Weights, attention, below } from './layers.js';
+import { LayerNorm, Linear, type Weights, below } from './layers.js';
 import { Module } from './module.js';
 import { type AttentionPlug, Block, type BlockContext, type BlockKind, type BlockPart, type Modality } from './places.js';
+import { selfAttention } from './self-attention.js';
 
 export interface EncoderConfig {
   hidden_size: number;
@@ -36,14 +37,8 @@ class SelfAttention extends Module {
   }
 
   /** x [tokens · batch, width], row = token · batch + image */
-  forward(x: Value, { batch, mask }: BlockContext, prefix?: AttentionPlug): Value {
-    const queries = this.run('q_proj', x);
-    const mixed = attention(queries, this.run('k_proj', x), this.run('v_proj', x), {
-      tokens: x.shape[0]! / batch, batch, heads: this.config.num_attention_heads,
-    }, mask);
-    const more = prefix && x.graph.within('prefix', () =>
-      prefix.forward(queries, (name, tokens) => this.run(name, tokens), batch));
-    return this.run('out_proj', more ? b.add(mixed, more) : mixed);
+  forward(x: Value, context: BlockContext, prefix?: AttentionPlug): Value {
+    return selfAttention(x, context, this.config.num_attention_heads, (part, rows) => this.run(part, rows), prefix);
   }
 }
 

@@ -110,16 +110,19 @@ const rules: Partial<Record<OpType, Rule>> = {
     const inner = is(x!, 'Expand');
     return inner && [b.expand(inner.inputs[0]!, node.outputs[0]!.shape)];
   },
+  Gemm: absorbTransposes,
   MatMul: absorbTransposes,
   FusedMatMul: absorbTransposes,
 };
 
 /** A matrix product reads a transposed operand in place. */
 function absorbTransposes(node: Node, inputs: readonly Value[]): readonly Value[] | undefined {
-  const attributes = product(node);
-  if (!attributes || attributes.transBatchA || attributes.transBatchB) return undefined;
-  const flags = { ...attributes };
+  const gemm = node.op === 'Gemm' ? node.attributes as OpAttributes['Gemm'] : undefined;
+  const fused = gemm ? undefined : product(node);
+  if (!gemm && (!fused || fused.transBatchA || fused.transBatchB)) return undefined;
+  const flags = { transA: 0, transB: 0, ...gemm, ...fused } as Pick<OpAttributes['Gemm'], 'transA' | 'transB'>;
   const operands = inputs.map((v, i) => {
+    if (i > 1) return v; // what Gemm adds
     const inner = is(v, 'Transpose');
     const swapsLast = inner && inner.attributes.perm.every((p, k, all) =>
       p === (k === all.length - 1 ? k - 1 : k === all.length - 2 ? k + 1 : k));
@@ -129,7 +132,8 @@ function absorbTransposes(node: Node, inputs: readonly Value[]): readonly Value[
     return inner.inputs[0]!;
   });
   if (operands.every((v, i) => v === inputs[i])) return undefined;
-  return [b.fusedMatMul(operands[0]!, operands[1]!, flags)];
+  return [gemm ? b.gemm(operands[0]!, operands[1]!, operands[2], flags)
+    : b.fusedMatMul(operands[0]!, operands[1]!, flags)];
 }
 
 /** Ops on small constants are computed now. */

@@ -1,11 +1,12 @@
 /** What Hugging Face's image transformers ViT and DINOv2 share, by its names: embeddings, attention, the stack. */
 import type { Value } from '../../ir/graph.js';
 import * as f from '../../nn/functional.js';
-import { LayerNorm, Linear, type Weights, attention, below } from '../../nn/layers.js';
+import { LayerNorm, Linear, type Weights, below } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { PatchEmbedding, interpolatePlaces } from '../../nn/patches.js';
 import type { AttentionPlug, Block, BlockKind } from '../../nn/places.js';
+import { selfAttention } from '../../nn/self-attention.js';
 import type { ImageStates, TowerOutput } from '../../nn/transformer.js';
 import { assert } from '../../util/errors.js';
 import { type Checkpoint, fromCheckpoint } from '../weights.js';
@@ -59,24 +60,24 @@ class ImageEmbeddings extends Module {
   }
 }
 
-/** Self-attention with the names `attention.query`, `attention.key`, `attention.value` and `output.dense`. */
+/** The names of the projections. */
+const projections = {
+  q_proj: 'attention.query', k_proj: 'attention.key', v_proj: 'attention.value', out_proj: 'output.dense',
+} as const;
+
 export class ImageAttention extends Module {
   constructor(weights: Weights, private readonly config: ImageTransformerConfig) {
     super();
     const { hidden_size: width, qkv_bias } = config;
-    for (const name of ['attention.query', 'attention.key', 'attention.value']) {
-      this.child(name, new Linear(below(weights, name), width, width, qkv_bias));
+    for (const [part, name] of Object.entries(projections)) {
+      this.child(name, new Linear(below(weights, name), width, width, part === 'out_proj' || qkv_bias));
     }
-    this.child('output.dense', new Linear(below(weights, 'output.dense'), width, width));
   }
 
   /** x [tokens · batch, width], row = token · batch + image */
   forward(x: Value, batch: number, prefix?: AttentionPlug): Value {
-    const [q, k, v] = ['query', 'key', 'value'].map((name) => this.run(`attention.${name}`, x)) as [Value, Value, Value];
-    const mixed = attention(q, k, v, { tokens: x.shape[0]! / batch, batch, heads: this.config.num_attention_heads });
-    const more = prefix && x.graph.within('prefix', () => prefix.forward(q, (name, tokens) =>
-      this.run(name === 'k_proj' ? 'attention.key' : 'attention.value', tokens), batch));
-    return this.run('output.dense', more ? f.add(mixed, more) : mixed);
+    return selfAttention(
+      x, { batch }, this.config.num_attention_heads, (part, rows) => this.run(projections[part], rows), prefix);
   }
 }
 

@@ -8,6 +8,7 @@ import { type LoraConfig, loraConfig, peftOptions } from '../lora/index.js';
 const withoutEffect = new Set([
   'peft_type', 'peft_version', 'task_type', 'auto_mapping', 'base_model_name_or_path', 'revision', 'inference_mode',
   'runtime_config', 'megatron_core', 'qalora_group_size', 'eva_config', 'ensure_weight_tying',
+  'fan_in_fan_out', // how the layer below is stored; PEFT itself corrects it by the kind of that layer
 ]);
 /** First values that leave the model's own weights as they are, so that they do not matter afterwards. */
 const harmlessInit: readonly unknown[] = [true, false, 'gaussian', 'eva', 'orthogonal'];

@@ -91,7 +91,7 @@ describe('adapter_config.json', () => {
 
   test('unset options are passed over, and the defaults are those of PEFT', () => {
     expect(parse({
-      ...least, layer_replication: null, fan_in_fan_out: false, loftq_config: {}, layers_pattern: [], modules_to_save: null,
+      ...least, layer_replication: null, fan_in_fan_out: true, loftq_config: {}, layers_pattern: [], modules_to_save: null,
       layers_to_transform: [], init_lora_weights: 'eva', qalora_group_size: 16,
     })).toEqual(loraConfig.parse({ target_modules: ['q_proj'] }));
   });
@@ -112,7 +112,7 @@ describe('adapter_config.json', () => {
     ['a wrong rank', { ...least, r: 0 }, /^file: r: is 0; .*correct the file/],
     ['PiSSA', { ...least, init_lora_weights: 'pissa_niter_4' }, /"pissa_niter_4" changes the weights of the model below; save .*path_initial/],
     ...([
-      ['layer_replication', [[0, 2], [1, 3]]], ['megatron_config', { a: 1 }], ['use_qalora', true], ['fan_in_fan_out', true],
+      ['layer_replication', [[0, 2], [1, 3]]], ['megatron_config', { a: 1 }], ['use_qalora', true],
       ['lora_bias', true], ['layers_pattern', 'layers'], ['target_parameters', ['x']], ['trainable_token_indices', [1]],
       ['loftq_config', { loftq_bits: 4 }], ['an_option_to_come', 2],
     ] as const).map(([option, value]): [string, unknown, RegExp] =>
