@@ -48,7 +48,7 @@ const layout: Readonly<Record<string, Rule>> = {
   },
   // the one place where training and models meet
   pipeline: {
-    folders: ['data', 'export', 'formats', 'hub', 'models', 'nn', 'peft', 'trainer'], node: /^(backbone|merge)\.ts$/,
+    folders: ['data', 'export', 'formats', 'hub', 'models', 'nn', 'peft', 'trainer'], node: /^(backbone|merge|text-model)\.ts$/,
   },
   cli: { ...surface, folders: ['index', 'server'] },
   server: { folders: ['index'], packages: ['@fastify/multipart', 'fastify', 'prom-client'], node: /^/ },

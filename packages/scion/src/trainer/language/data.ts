@@ -12,7 +12,9 @@ export async function readLanguageData(task: LanguageTask, path: string): Promis
   const pictures: Picture[] = [];
   const splits: Partial<Record<LanguageSplit, Example[]>> = {};
   for (const split of languageSplits) {
-    splits[split] = found.splits[split]?.map(({ image, ...example }): Example => {
+    const examples = found.splits[split];
+    if (!examples) continue;
+    splits[split] = examples.map(({ image, ...example }): Example => {
       let picture = places.get(image.path);
       if (picture === undefined) {
         picture = pictures.push({ ...image, view: 0 }) - 1;

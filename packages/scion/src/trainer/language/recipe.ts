@@ -68,8 +68,8 @@ const defaultText: Readonly<Record<LanguageTask, string>> = { vqa: 'picto-robert
 const usual: NonNullable<Method['training']> = {
   optimizer: 'adamw', lr: 1e-3, epochs: 10, batch_size: 64, schedule: 'linear', warmup_epochs: 0.5,
 };
-/** What says something of pictures or classes alone. */
-const elsewhere = ['augment', 'class_weights', 'steps_per_shot'] as const;
+/** What says something of pictures or classes alone, with the value that a resolved recipe has there. */
+const elsewhere = { augment: undefined, class_weights: 'none', steps_per_shot: undefined } as const;
 
 export function isLanguageTask(task: unknown): task is LanguageTask {
   return languageTasks.includes(task as LanguageTask);
@@ -89,8 +89,9 @@ export function resolveLanguageRecipe(input: unknown): { recipe: LanguageRecipe;
   }
   const own = method && isBackboneMethod(method) ? { ...method, training: usual } : undefined;
   const config = own && values ? parse(own.config, values.config, 'config', issues) : undefined;
-  for (const key of elsewhere) {
-    if (values?.training[key] !== undefined) {
+  for (const [key, idle] of Object.entries(elsewhere)) {
+    const given = values?.training[key as keyof typeof elsewhere];
+    if (given !== undefined && given !== idle) {
       issues.push({ path: `training.${key}`, message: 'is for classes of pictures; leave it out' });
     }
   }
