@@ -22,30 +22,30 @@ type Want = Awaited<ReturnType<typeof expected>>;
 
 function loss(model: BertEncoder, graph: Graph, want: Want) {
   const feed = (name: string) => graph.input(name, want(name).dtype, want(name).shape);
-  const { states, last } = model.encode(model.embed(feed('ids')), feed('mask'));
-  return { states, last, feed, of: () => maskedLanguageLoss(model, last, { rows: feed('rows'), labels: feed('labels') }) };
+  const mask = feed('mask');
+  const { states, last } = model.encode(model.embed(feed('ids')), mask);
+  return { states, last, mask, feed, of: () => maskedLanguageLoss(model, last, { rows: feed('rows'), labels: feed('labels') }) };
 }
 
 describe.each(['roberta/model', 'roberta/classifier', 'bert/model', ...withHead])('%s', (name) => {
   test('gives the states of transformers at every layer', async () => {
     const [model, want] = [await loaded(name), await expected(name)];
     const got = await run(runtime, (graph) => {
-      const { states, feed } = loss(model, graph, want);
+      const { states, mask } = loss(model, graph, want);
       const shown = Object.entries(batchFirst(states, 'state'));
-      const mask = f.reshape(feed('mask'), [...want('mask').shape, 1]);
-      return Object.fromEntries(shown.map(([key, s]) => [key, f.mul(s, mask)]));
+      const counts = f.reshape(mask, [...mask.shape, 1]);
+      return Object.fromEntries(shown.map(([key, s]) => [key, f.mul(s, counts)]));
     }, { ids: want('ids'), mask: want('mask') });
     expect(Object.keys(got).length).toBe(3);
     for (const [key, tensor] of Object.entries(got)) expectClose(tensor, want(key), key);
   });
 
   test('says whether it has a head', async () => {
-    const [model, want] = [await loaded(name), await expected(name)];
+    const model = await loaded(name);
     expect(model.hasHead).toBe(withHead.includes(name));
     if (model.hasHead) return;
     await expect(run(runtime, (graph) => ({ y: model.logits(graph.input('x', 'float32', [2, 24])) }), {}))
       .rejects.toThrow(/has no head of masked-language modelling/);
-    expect(want('ids').shape).toEqual([3, 9]);
   });
 });
 
@@ -57,7 +57,8 @@ test.each(withHead)('%s gives the logits, loss and gradients of transformers', a
     return { logits: model.logits(f.gather(f.reshape(last, [-1, model.width]), feed('rows'))) };
   }, { ids: want('ids'), mask: want('mask'), rows: want('rows') });
   expectClose(logits, want('logits'), 'logits');
-  const chosen = [...model.parameters()].filter(([n]) => /word_emb|position_emb|layer.0.*query.weight|layer.1.output.LayerNorm.weight|decoder|(lm_head|predictions).bias/.test(n));
+  const shown = /word_emb|position_emb|0.*query.weight|1.output.LayerNorm.weight|decoder|(lm_head|predictions).bias/;
+  const chosen = [...model.parameters()].filter(([n]) => shown.test(n));
   await unfreeze(chosen.map(([, p]) => p), { read: readParameter });
   const program = compileObjective((graph) => loss(model, graph, want).of());
   const values = Object.fromEntries(await Promise.all(chosen.map(async ([n, p]) =>
