@@ -21,7 +21,7 @@ export class FirstPassCache implements KeyValueCache {
     return this.own;
   }
 
-  /** Keys and values [slots, batch · copies, width] of all tokens; each example's are repeated, later slots are zero. */
+  /** Keys and values [slots, batch · copies, width] of all tokens: each example's repeated, later slots zero. */
   slots(slots: number, batch: number, copies: number): KeysAndValues {
     assert(this.own, 'the layer of this cache was not built');
     const fill = (rows: Value): Value => {
@@ -62,5 +62,6 @@ export class SlotCache implements KeyValueCache {
 export function repeat(x: Value, copies: number): Value {
   const [tokens, batch, width] = x.shape as [number, number, number];
   if (copies === 1) return x;
-  return f.reshape(f.expand(f.reshape(x, [tokens, batch, 1, width]), [tokens, batch, copies, width]), [tokens, -1, width]);
+  const copied = f.expand(f.reshape(x, [tokens, batch, 1, width]), [tokens, batch, copies, width]);
+  return f.reshape(copied, [tokens, batch * copies, width]);
 }

@@ -48,8 +48,10 @@ class Beams {
    */
   advance(rows: readonly ScoreRow[], { length, generated, end }: Omit<Progress, 'history'>): boolean {
     const { num_beams: beams, ends, length_penalty: penalty, early_stopping: early } = this.settings;
-    rows.forEach((row, i) =>
-      processScores(row, this.settings, { history: [...this.prompt, ...this.running[i]!.words], length, generated, end }));
+    rows.forEach((row, i) => {
+      const history = [...this.prompt, ...this.running[i]!.words];
+      processScores(row, this.settings, { history, length, generated, end });
+    });
     const candidates = this.best(rows, keptBeams(this.settings)).map(({ parent, word, score }): Candidate => ({
       words: [...this.running[parent]!.words, word], score, parent, ends: ends.includes(word) || length + 1 >= end,
     }));

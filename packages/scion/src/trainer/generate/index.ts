@@ -2,11 +2,12 @@
 import type { Runtime, Session, SessionOptions, Tensors } from '../../runtime/session.js';
 import { inputError, stopIf, usageError } from '../../util/errors.js';
 import { Random } from '../../util/random.js';
-import { type Tensor, bytesOf, float32, int64, sameShape, zeros } from '../../util/tensor.js';
+import { float32, int64, sameShape } from '../../util/tensor.js';
 import { openProgram } from '../program.js';
 import { beamSearch } from './beam-search.js';
-import { type GenerationOptions, type GenerationSettings, checkGenerationOptions, mostNewTokens } from './options.js';
-import { type ScoreRow, wordsNeeded } from './processors.js';
+import { type GenerationOptions, type GenerationSettings, checkGenerationOptions, endOf, mostNewTokens } from './options.js';
+import { layOut, pickRows } from './layout.js';
+import { copyOf, scoreRows, wordsNeeded } from './processors.js';
 import { type GenerationPrograms, generationPrograms } from './programs.js';
 import { type Generated, oneByOne } from './search.js';
 import type { GenerationSource, Writer } from './source.js';
@@ -24,6 +25,10 @@ export interface GeneratorOptions {
   values?: Tensors;
   /** Of what is drawn. */
   seed?: number;
+  /**
+   * `prepack` is on in the step, unless it is set here: a step has few rows, so that packing weights anew takes up to
+   * half of its time.
+   */
   session?: SessionOptions;
 }
 
@@ -68,7 +73,7 @@ export async function openGenerator(
   const values = options.values ?? {};
   const first = await openProgram(runtime, programs.first, values, options.session);
   try {
-    const step = await openProgram(runtime, programs.step, values, options.session);
+    const step = await openProgram(runtime, programs.step, values, { prepack: true, ...options.session });
     return new CompiledGenerator(source, settings, options, programs, first, step);
   } catch (error) {
     await first.release();
@@ -76,13 +81,14 @@ export async function openGenerator(
   }
 }
 
-function checkPositions(model: Writer, { prefix }: GenerationPrograms, settings: GenerationSettings, prompt: number): void {
-  const { max_new_tokens: most, max_length: all } = settings;
-  const before = model.kind === 'decoder' ? prompt : 1;
+function checkPositions(
+  model: Writer, { prefix }: GenerationPrograms, settings: GenerationSettings, promptLength: number,
+): void {
+  const decodes = model.kind === 'decoder';
   // the last word that is written is not read
-  const longest = (model.kind === 'decoder' ? prefix : 0) + (most === undefined && all !== undefined ? all : before + mostNewTokens(settings)) - 1;
+  const longest = (decodes ? prefix : 0) + endOf(settings, decodes ? promptLength : 1) - 1;
   if (longest <= model.positions) return;
-  throw usageError(most === undefined ? 'max_length' : 'max_new_tokens',
+  throw usageError(settings.max_new_tokens === undefined ? 'max_length' : 'max_new_tokens',
     `texts would have ${longest} tokens, prompt and prefix with them, and the model has ${model.positions} positions; `
       + 'write fewer, or shorten the prompts');
 }
@@ -114,16 +120,18 @@ class CompiledGenerator implements Generator {
   }
 
   /** At most a batch of prompts; what is missing is filled up with the first and dropped. */
-  private async one(prompts: readonly (readonly number[])[], inputs: Tensors, signal?: AbortSignal): Promise<Generated[][]> {
+  private async one(
+    prompts: readonly (readonly number[])[], inputs: Tensors, signal?: AbortSignal,
+  ): Promise<Generated[][]> {
     const { model } = this.source;
     const { settings, options: { batch, promptLength, seed = 0 }, programs: { prefix, slots, held, carry } } = this;
     const decodes = model.kind === 'decoder';
     const rows = batch * settings.copies;
     const start = decodes ? Math.max(...prompts.map((p) => p.length)) : 1;
-    const end = settings.max_new_tokens === undefined && settings.max_length !== undefined
-      ? settings.max_length : start + mostNewTokens(settings);
+    const end = endOf(settings, start);
     if (start >= end) {
-      throw inputError('', `a prompt has ${start} tokens, and max_length ${end} leaves no place for more; raise it or set max_new_tokens`);
+      throw inputError('', `a prompt has ${start} tokens, and max_length ${end} leaves no place for more; raise it or `
+        + 'set max_new_tokens');
     }
     const histories = decodes ? prompts : prompts.map(() => [(model as { decoderStart: number }).decoderStart]);
     const randoms = prompts.flatMap((_, i) => Array.from({ length: settings.copies }, (_none, copy) =>
@@ -178,11 +186,13 @@ class CompiledGenerator implements Generator {
     if (words.length === 0) throw inputError(where, 'has no token, and the model no token to begin with; give it one');
     const { promptLength } = this.options;
     if (words.length > promptLength) {
-      throw inputError(where, `has ${words.length} tokens, expected at most promptLength ${promptLength}; shorten it, or open the generator for longer ones`);
+      throw inputError(where, `has ${words.length} tokens, expected at most promptLength ${promptLength}; shorten it, or `
+        + 'open the generator for longer ones');
     }
     const strange = words.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
     if (strange !== undefined) {
-      throw inputError(where, `${strange} is no token of a vocabulary of ${vocabulary}; take ids of the model's tokenizer`);
+      throw inputError(where,
+        `${strange} is no token of a vocabulary of ${vocabulary}; take ids of the model's tokenizer`);
     }
     return words;
   }
@@ -197,54 +207,3 @@ class CompiledGenerator implements Generator {
     }
   }
 }
-
-/** Rows `from` on of every tensor, `count` of them; what is missing is filled up with the first. */
-function pickRows(inputs: Tensors, from: number, count: number): Tensors {
-  return Object.fromEntries(Object.entries(inputs).map(([name, tensor]): [string, Tensor] => {
-    const [given, ...shape] = tensor.shape as [number, ...number[]];
-    const out = zeros(tensor.dtype, [count, ...shape]);
-    const [source, target] = [bytesOf(tensor), bytesOf(out)];
-    const size = target.length / count;
-    for (let i = 0; i < count; i++) {
-      const row = from + i < given ? from + i : from;
-      target.set(source.subarray(row * size, (row + 1) * size), i * size);
-    }
-    return [name, out];
-  }));
-}
-
-/** The prompts of a batch as the first program reads them: a decoder's end at the same place, an encoder's begin there. */
-function layOut(
-  prompts: readonly (readonly number[])[], length: number, prefix: number, pad: number, left: boolean,
-): { feeds: Tensors; mask: Float32Array } {
-  const [batch, count] = [prompts.length, prefix + length];
-  const ids = new Array<number>(batch * length).fill(pad);
-  const mask = new Float32Array(batch * count);
-  const positions = new Array<number>(count * batch).fill(0);
-  prompts.forEach((prompt, i) => {
-    const offset = left ? length - prompt.length : 0;
-    prompt.forEach((word, j) => { ids[i * length + offset + j] = word; });
-    mask.fill(1, i * count, i * count + prefix);
-    mask.fill(1, i * count + prefix + offset, i * count + prefix + offset + prompt.length);
-    let place = 0;
-    for (let j = 0; j < count; j++) if (mask[i * count + j]) positions[j * batch + i] = place++;
-  });
-  return {
-    mask,
-    feeds: {
-      ids: int64([batch, length], ids), mask: float32([batch, count], mask),
-      ...(left && { positions: int64([count, batch], positions) }),
-    },
-  };
-}
-
-function scoreRows({ scores, words }: Tensors, count: number): ScoreRow[] {
-  const width = scores!.shape[1]!;
-  const part = <A extends { subarray(from: number, to: number): A }>(data: A, row: number): A =>
-    data.subarray(row * width, (row + 1) * width);
-  return Array.from({ length: count }, (_, row) => ({
-    scores: part(scores!.data as Float32Array, row), words: words && part(words.data as Int32Array, row),
-  }));
-}
-
-const copyOf = ({ scores, words }: ScoreRow): ScoreRow => ({ scores: scores.slice(), words: words?.slice() });

@@ -1,4 +1,5 @@
 /** What changes the scores of the next word before one is chosen, in the order of Hugging Face's logits processors. */
+import type { Tensors } from '../../runtime/session.js';
 import type { GenerationSettings } from './options.js';
 
 /** Scores of the next word. Those of `words`, or of the whole vocabulary where there are none. */
@@ -6,6 +7,18 @@ export interface ScoreRow {
   readonly scores: Float32Array;
   readonly words?: Int32Array | undefined;
 }
+
+/** The rows of what a program hands over, the first `count`. */
+export function scoreRows({ scores, words }: Tensors, count: number): ScoreRow[] {
+  const width = scores!.shape[1]!;
+  const part = <A extends { subarray(from: number, to: number): A }>(data: A, row: number): A =>
+    data.subarray(row * width, (row + 1) * width);
+  return Array.from({ length: count }, (_, row) => ({
+    scores: part(scores!.data as Float32Array, row), words: words && part(words.data as Int32Array, row),
+  }));
+}
+
+export const copyOf = ({ scores, words }: ScoreRow): ScoreRow => ({ scores: scores.slice(), words: words?.slice() });
 
 /** What is known when a word is chosen. */
 export interface Progress {
@@ -83,4 +96,5 @@ export function wordsNeeded(settings: GenerationSettings, vocabulary: number): n
 }
 
 /** Continuations that are looked at in a step of beam search: as many as go on even where others end. */
-export const keptBeams = ({ num_beams: beams, ends }: GenerationSettings): number => Math.max(2, 1 + ends.length) * beams;
+export const keptBeams = ({ num_beams: beams, ends }: Pick<GenerationSettings, 'num_beams' | 'ends'>): number =>
+  Math.max(2, 1 + ends.length) * beams;

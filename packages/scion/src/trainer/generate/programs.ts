@@ -85,12 +85,11 @@ function firstPass(source: GenerationSource, shape: GenerationShape, slotsAfter:
     } else {
       const encoded = { last: model.encode(tokens, mask).last, mask };
       const known = model.known(encoded);
+      const each = (rows: Value): Value => repeat(f.reshape(rows, [count, batch, -1]), copies);
       const start = f.full(graph, 'int64', [batch, 1], model.decoderStart);
       ({ last } = model.decode(model.embed(start), { ...encoded, known }, { caches }));
       held = {
-        ...named(known.map(({ keys, values }) => ({
-          keys: repeat(f.reshape(keys, [count, batch, -1]), copies), values: repeat(f.reshape(values, [count, batch, -1]), copies),
-        })), 'known'),
+        ...named(known.map(({ keys, values }) => ({ keys: each(keys), values: each(values) })), 'known'),
         encoded: repeat(encoded.last, copies),
         encoded_mask: f.reshape(repeat(f.reshape(mask, [1, batch, count]), copies), [-1, count]),
       };
@@ -122,7 +121,8 @@ function nextStep(
     const order = shape.reordered ? graph.input('order', 'int64', [rows]) : undefined;
     const caches = layers('cache').map((before) => new SlotCache(before, slot, order));
     const options = {
-      caches, mask: graph.input('mask', 'float32', [rows, slots]), positions: graph.input('positions', 'int64', [1, rows]),
+      caches, mask: graph.input('mask', 'float32', [rows, slots]),
+      positions: graph.input('positions', 'int64', [1, rows]),
     };
     const tokens = model.embed(graph.input('ids', 'int64', [rows, 1]));
     const flat = ({ keys, values }: KeysAndValues): KeysAndValues =>

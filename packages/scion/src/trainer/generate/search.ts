@@ -36,7 +36,8 @@ function argMax(scores: ArrayLike<number>): number {
 }
 
 /** Draws a place by softmax(scores / temperature), among the `top_k` highest and of them the nucleus of `top_p`. */
-function draw(scores: Float32Array, { temperature, top_k: top, top_p: nucleus }: GenerationSettings, random: Random): number {
+function draw(scores: Float32Array, settings: GenerationSettings, random: Random): number {
+  const { temperature, top_k: top, top_p: nucleus } = settings;
   const order = Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]!);
   const kept = top > 0 ? order.slice(0, top) : order;
   const most = scores[kept[0]!]!;
