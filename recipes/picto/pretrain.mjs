@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import {
-  Random, fromFloat64, newPictoClip, nodeRuntime, pretrain, readSafetensors, readTokenizer, toFloat64, writeSafetensors,
+  Random, contrastive, fromFloat64, newPictoClip, nodeRuntime, pretrain, readSafetensors, readTokenizer, toFloat64, writeSafetensors,
 } from 'scion-peft';
 import { batchMaker, plainBatch } from './batches.mjs';
 import { emojiConcepts } from './emoji.mjs';
@@ -76,7 +76,7 @@ process.once('SIGTERM', () => stop.abort());
 let [sum, count, since] = [0, 0, performance.now()];
 try {
   await pretrain({
-    runtime, encoder: model, seed: settings.seed, threads: Number(flags.threads), signal: stop.signal,
+    runtime, objective: contrastive(model), seed: settings.seed, threads: Number(flags.threads), signal: stop.signal,
     steps: settings.steps, warmup: settings.warmup, lr: settings.lr, weightDecay: settings.weight_decay,
     labelSmoothing: settings.label_smoothing, maxGradNorm: settings.max_grad_norm,
     batch: batchMaker({ ...shared, shown, seed: settings.seed }),
@@ -93,7 +93,7 @@ try {
     },
     onCheckpoint: (step, state) => writeSafetensors(checkpoint, state, { step: String(step) }),
     validation: {
-      batch: plainBatch({ ...shared, rows: watched }),
+      batches: [plainBatch({ ...shared, rows: watched })],
       onScore: (step, score) => {
         log({ step, ...score });
         process.stderr.write(`step ${step}: ${(100 * score.accuracy).toFixed(1)} % of ${watched.length} watched pictures named right `

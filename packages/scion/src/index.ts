@@ -39,8 +39,12 @@ export { isBuiltInData, suites } from './data/suites.js';
 export { type ResolveOptions, type ResolvedModel, builtInModels, modelFrom, resolveModel } from './hub/resolve.js';
 export { type HubSettings, hubSettings } from './hub/settings.js';
 export { type Clip, loadClip } from './models/clip/model.js';
+export { newRoberta } from './models/roberta/index.js';
 export { type PictoClip, type PictoConfig, loadPicto, newPictoClip } from './models/picto/index.js';
-export { type ContrastiveBatch, type PretrainOptions, type PretrainScore, pretrain } from './trainer/pretrain.js';
+export {
+  type CausalBatch, type ContrastiveBatch, type MaskedBatch, type Objective, causalLanguageModelling, contrastive, maskedLanguageModelling,
+} from './trainer/objectives.js';
+export { type PretrainOptions, type PretrainScore, pretrain } from './trainer/pretrain.js';
 export { type Backbone as BackboneModel, loadBackbone, modelTypes } from './models/index.js';
 export { loadTextModel, textModelTypes } from './models/text-models.js';
 export type { EncoderDecoder, TextDecoder, TextEncoder, TextModel } from './models/text.js';

@@ -29,6 +29,17 @@ export class Linear extends Module {
   }
 }
 
+/** Several projections of the same input in one weight, one after the other, as GPT-2's `c_attn`. */
+export class FusedLinear extends Linear {
+  /** @param projections their names, in their order; each has the same number of outputs */
+  constructor(
+    weights: Weights, inFeatures: number, outFeatures: number, readonly projections: readonly string[], bias = true,
+  ) {
+    super(weights, inFeatures, outFeatures, bias);
+    assert(outFeatures % projections.length === 0, `${outFeatures} outputs for ${projections.length} projections`);
+  }
+}
+
 export class LayerNorm extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter;

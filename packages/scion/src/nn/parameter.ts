@@ -3,7 +3,7 @@ import type { ExternalData, Graph, InputRole, Value } from '../ir/graph.js';
 import { cast, transpose } from '../ops/build.js';
 import { assert } from '../util/errors.js';
 import type { Random } from '../util/random.js';
-import { type DType, type Shape, type Tensor, float32, numel } from '../util/tensor.js';
+import { type DType, type Shape, type Tensor, float32, numel, sameShape } from '../util/tensor.js';
 
 /** Draws the first value of a parameter. */
 export type Init = (shape: Shape, random: Random) => Tensor<'float32'>;
@@ -66,6 +66,16 @@ export function bind(graph: Graph, parameter: Parameter): Value {
     bound.set(parameter, value);
   }
   return value;
+}
+
+/** Gives a parameter a value of the graph, before anything uses it, in the place of an input of its own. */
+export function bindTo(parameter: Parameter, value: Value): void {
+  const { graph } = value;
+  const bound = bindings.get(graph) ?? new Map<Parameter, Value>();
+  bindings.set(graph, bound);
+  assert(!bound.has(parameter) && sameShape(value.shape, parameter.shape),
+    `${parameter.name} [${parameter.shape.join(', ')}] is bound already, or a value [${value.shape.join(', ')}] does not fit`);
+  bound.set(parameter, value);
 }
 
 function fromFile(graph: Graph, name: string, shape: Shape, origin: Origin & { kind: 'external' }): Value {

@@ -5,6 +5,7 @@
 import type { Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
 import { Module } from './module.js';
+import { setRoutes } from './routes.js';
 
 export type Modality = 'text' | 'vision';
 
@@ -99,6 +100,7 @@ export abstract class Block extends Module {
 
   forward(x: Value, context: BlockContext): Value {
     const { batch, cross } = context;
+    setRoutes(x.graph, { batch });
     let rows = this.through<TokenPlug>('tokens', x, (plug) => plug.forward(x, batch));
     rows = this.sub('attention', rows, (h) => this.attend(h, context, this.plugged('prefix')));
     if (cross && this.kind.cross) rows = this.sub('cross_attention', rows, (h) => this.attendAcross!(h, cross, batch));

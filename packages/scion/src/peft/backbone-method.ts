@@ -48,6 +48,8 @@ export function isBackboneMethod(method: MethodInfo): method is BackboneMethod {
 
 /** What an adapter puts where a module was: knows how to become that module again. */
 export interface Mergeable {
+  /** Why it cannot be merged as it is set, if so. */
+  readonly obstacle?: string | undefined;
   /**
    * The parameters of the module below that change, with the adapter added to them.
    */
@@ -58,8 +60,11 @@ export interface Mergeable {
 export type Values = (name: string) => Tensor<'float32'>;
 
 export function isMergeable(module: object): module is Mergeable {
-  return 'merge' in module;
+  return 'merge' in module && obstacleOf(module) === undefined;
 }
+
+export const obstacleOf = (module: object): string | undefined =>
+  ('merge' in module ? (module as Mergeable).obstacle : undefined);
 
 /** Makes parameters of the model trained ones, from where they stand. Statistics stay as they are. */
 export async function unfreeze(parameters: readonly Parameter[], { read }: Pick<AttachContext, 'read'>): Promise<void> {

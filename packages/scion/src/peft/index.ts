@@ -14,6 +14,7 @@ import { clipLora, lora } from './lora/index.js';
 import { linearProbe } from './linear-probe/index.js';
 import type { ParityCheck } from './parity.js';
 import { registerMethod } from './registry.js';
+import { routingAdapterParity, routingLoraParity } from './routing/parity.js';
 import { simpleShot } from './simpleshot/index.js';
 import { taskRes } from './taskres/index.js';
 import { tipAdapter, tipAdapterF } from './tip-adapter/index.js';
@@ -39,7 +40,7 @@ registerMethod(prefixTuning);
 registerMethod(fullFineTuning);
 
 /** Checks against reference files, by the prefix of the file's name. */
-export const parityChecks: readonly ParityCheck[] = [graphAdapterParity];
+export const parityChecks: readonly ParityCheck[] = [graphAdapterParity, routingLoraParity, routingAdapterParity];
 
 export { mergedWeights, unmergeable } from './merge.js';
 export { peftWeights } from './python/apply.js';

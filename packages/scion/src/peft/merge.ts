@@ -3,7 +3,7 @@ import type { Module } from '../nn/module.js';
 import type { Parameter } from '../nn/parameter.js';
 import { ScionError, assert } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
-import { type AttachContext, type Values, isMergeable } from './backbone-method.js';
+import { type AttachContext, type Values, isMergeable, obstacleOf } from './backbone-method.js';
 
 /** What wraps a module keeps it under this name, as in Python's PEFT. */
 export const baseLayer = 'base_layer';
@@ -29,9 +29,11 @@ export async function mergedWeights(
   const others = unmergeable(model);
   if (others.length > 0) {
     const named = others.slice(0, 3).join(', ') + (others.length > 3 ? ` and ${others.length - 3} more` : '');
+    const [why = 'they are no change of weights that the model has'] =
+      [...model.modules()].flatMap(([, module]) => obstacleOf(module) ?? []);
     throw new ScionError('usage', [{
       path: 'merge',
-      message: `${named} cannot be merged: they are no change of weights that the model has; keep the adapter beside the `
+      message: `${named} cannot be merged: ${why}; keep the adapter beside the `
         + 'model, or train a method that changes weights (lora, bitfit, layernorm-tuning, full-finetuning)',
     }]);
   }
@@ -53,7 +55,7 @@ export function unmergeable(model: Module): string[] {
     if ([...mergeable, ...plugs].some((parent) => below(path, parent))) continue;
     const parameters = [...module.parameters()].map(([, p]) => p);
     // the outermost module that is new as a whole is the one to name
-    const whole = parameters.length > 0 && parameters.every((p) => isNew(p) || p.origin.kind === 'setting');
+    const whole = obstacleOf(module) !== undefined || parameters.length > 0 && parameters.every((p) => isNew(p) || p.origin.kind === 'setting');
     const own = [...module.parameters()].some(([name, p]) => !name.includes('.') && isNew(p));
     if (whole || own) plugs.push(path);
   }

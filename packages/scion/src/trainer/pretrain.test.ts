@@ -4,7 +4,8 @@ import { nodeRuntime } from '../runtime/node.js';
 import type { Tensors } from '../runtime/session.js';
 import { Random } from '../util/random.js';
 import { float32, int64, toFloat64 } from '../util/tensor.js';
-import { type ContrastiveBatch, type PretrainOptions, pretrain } from './pretrain.js';
+import { type ContrastiveBatch, contrastive } from './objectives.js';
+import { type PretrainOptions, pretrain } from './pretrain.js';
 
 const runtime = nodeRuntime();
 afterAll(() => runtime.close());
@@ -31,15 +32,15 @@ function batch(step: number): ContrastiveBatch {
   };
 }
 
-async function run(changes: Partial<PretrainOptions> = {}): Promise<{ losses: number[]; accuracy: number; state: Tensors; step: number }> {
+async function run(changes: Partial<PretrainOptions<ContrastiveBatch>> = {}): Promise<{ losses: number[]; accuracy: number; state: Tensors; step: number }> {
   const losses: number[] = [];
   let [accuracy, step, state] = [NaN, 0, {} as Tensors];
   await pretrain({
-    runtime, encoder: newPictoClip(model), steps: 40, lr: 0.01, warmup: 4, weightDecay: 0.05, labelSmoothing: 0,
+    runtime, objective: contrastive(newPictoClip(model)), steps: 40, lr: 0.01, warmup: 4, weightDecay: 0.05, labelSmoothing: 0,
     maxGradNorm: 1, seed: 1, threads: 1, batch, checkpointEvery: 1000,
     onStep: (_, loss) => losses.push(loss),
     onCheckpoint: async (at, held) => { [step, state] = [at, held]; return Promise.resolve(); },
-    validation: { batch: batch(-1), onScore: (_, score) => { accuracy = score.accuracy; } },
+    validation: { batches: [batch(-1)], onScore: (_, score) => { accuracy = score.accuracy; } },
     ...changes,
   }).catch((error: unknown) => {
     if (!changes.signal) throw error;

@@ -1,76 +1,66 @@
-/**
- * Trains a whole dual encoder: every picture of a batch against many texts, one of which is its own (the
- * image-to-text half of CLIP's loss, Radford et al. 2021, section 2.3, with texts beyond the batch).
- */
-import type { Graph, Value } from '../ir/graph.js';
-import * as f from '../nn/functional.js';
+/** Trains a whole model from the beginning, by steps whose batches are made as they are needed. */
 import { adamw } from '../optim/adam.js';
 import { scheduleFactor } from '../optim/schedule.js';
+import * as f from '../nn/functional.js';
 import type { Runtime, Tensors } from '../runtime/session.js';
 import { ScionError } from '../util/errors.js';
 import { Random } from '../util/random.js';
-import { type Tensor, scalar } from '../util/tensor.js';
+import { scalar } from '../util/tensor.js';
 import { compileInference, compileTraining, initialState, stepScalars } from './compile.js';
-import type { DualEncoder } from './encode.js';
+import type { Batch, Objective } from './objectives.js';
 import { openProgram } from './program.js';
 
-/** What one step sees. */
-export interface ContrastiveBatch {
-  /** [B, 3, H, W] */
-  images: Tensor<'float32'>;
-  /** Token ids [S, T]. */
-  ids: Tensor<'int64'>;
-  /** [B]: for each picture the row of its text. */
-  targets: Tensor<'int64'>;
-}
-
-export interface PretrainOptions {
+export interface PretrainOptions<B extends Batch<B>> {
   runtime: Runtime;
-  /** Its parameters are `trained`. */
-  encoder: DualEncoder;
+  /** What is trained, and for what. */
+  objective: Objective<B>;
   steps: number;
   lr: number;
   /** Steps of linear warm-up; `lr` then stays until the last fifth of the other steps, where it falls to zero. */
   warmup: number;
-  /** Of matrices and kernels; what has one axis, embeddings and norms have none. */
+  /** Of matrices and kernels; biases, embeddings and norms have none. */
   weightDecay: number;
   labelSmoothing: number;
   maxGradNorm: number;
+  /** AdamW's; by default 0.9 and 0.999. */
+  betas?: readonly [number, number];
   seed: number;
   /** The batch of a step, from 0 on; all batches have the same shapes. The next one is asked for while a step runs. */
-  batch: (step: number) => ContrastiveBatch;
+  batch: (step: number) => B;
   threads?: number;
   onStep?: (step: number, loss: number) => void;
   /** Steps between two calls of `onCheckpoint`, which comes after the last step too. */
   checkpointEvery: number;
   onCheckpoint: (step: number, state: Tensors) => Promise<void>;
-  /** Pictures that are not trained on, against their own texts and others: scored at every checkpoint. */
-  validation?: { batch: ContrastiveBatch; onScore: (step: number, score: PretrainScore) => void };
+  /** Batches of one shape that are not trained on: scored at every checkpoint. */
+  validation?: { batches: readonly B[]; onScore: (step: number, score: PretrainScore) => void };
   /** What `onCheckpoint` was handed: training goes on from there as if it had not been stopped. */
   resume?: { step: number; state: Tensors };
   signal?: AbortSignal;
 }
 
 export interface PretrainScore {
+  /** Cross entropy in nats, a mean over all rows that count. */
   loss: number;
-  /** Share of the pictures whose own text is the nearest of all, 0 … 1. */
+  /** Share of these rows whose right class has the largest logit of all, 0 … 1. */
   accuracy: number;
 }
 
-const decays = (name: string): boolean => /(conv|downsample|stem\.\d+|fc\d|projection)\S*\.weight$/.test(name);
+/** Matrices and kernels are decayed; norms, biases and tables that are looked up by index are not. */
+const decayed = (name: string): boolean => /\.weight$/.test(name) && !/(norm\d*|ln_\w+|embeddings?|wte|wpe)\.weight$/i.test(name);
 
 /** @throws ScionError where the loss stops being a number, or of kind `interrupted` after a signal, with no step lost */
-export async function pretrain(options: PretrainOptions): Promise<void> {
-  const { runtime, encoder, steps, warmup, lr, labelSmoothing, maxGradNorm, resume } = options;
+export async function pretrain<B extends Batch<B>>(options: PretrainOptions<B>): Promise<void> {
+  const { runtime, objective, steps, warmup, lr, labelSmoothing, maxGradNorm, resume } = options;
   const first = options.batch(resume?.step ?? 0);
   const program = compileTraining({
     build: (graph) => {
-      const { logits, targets } = compared(graph, encoder, first);
-      return { loss: f.crossEntropy(logits, targets, { labelSmoothing }) };
+      const { logits, targets, ...rest } = objective.choice(graph, first);
+      return { loss: f.crossEntropy(logits, targets, { ...rest, labelSmoothing }) };
     },
-    optimizer: adamw(),
+    optimizer: adamw(options.betas && { betas: options.betas }),
     groups: [
-      { name: 'decayed', match: decays, lr, weightDecay: options.weightDecay },
+      { name: 'decayed', match: decayed, lr, weightDecay: options.weightDecay },
       { name: 'plain', match: () => true, lr, weightDecay: 0 },
     ],
     maxGradNorm,
@@ -81,7 +71,7 @@ export async function pretrain(options: PretrainOptions): Promise<void> {
   const save = async (step: number): Promise<void> => {
     const now = await session.held([...program.state.keys()]);
     await options.onCheckpoint(step, now);
-    if (options.validation) options.validation.onScore(step, await validate(options, options.validation.batch, now));
+    if (options.validation) options.validation.onScore(step, await validate(options, options.validation.batches, now));
   };
   try {
     let batch = first;
@@ -106,25 +96,31 @@ export async function pretrain(options: PretrainOptions): Promise<void> {
   }
 }
 
-/** The pictures of a batch against its texts: logits [B, S], and the targets [B]. */
-function compared(graph: Graph, encoder: DualEncoder, like: ContrastiveBatch): { logits: Value; targets: Value } {
-  const images = encoder.imageFeatures(graph.input('images', 'float32', like.images.shape));
-  const texts = encoder.textFeatures(graph.input('ids', 'int64', like.ids.shape));
-  const cosines = f.fusedMatMul(f.l2Normalize(images), f.l2Normalize(texts), { transB: 1 });
-  return { logits: f.mul(cosines, encoder.scale(graph)), targets: graph.input('targets', 'int64', like.targets.shape) };
-}
-
-async function validate(options: PretrainOptions, batch: ContrastiveBatch, state: Tensors): Promise<PretrainScore> {
+/** Scores of rows that count, over all batches. */
+async function validate<B extends Batch<B>>(
+  { objective, runtime, threads }: PretrainOptions<B>, batches: readonly B[], state: Tensors,
+): Promise<PretrainScore> {
   const program = compileInference((graph) => {
-    const { logits, targets } = compared(graph, options.encoder, batch);
+    const { logits, targets, weights } = objective.choice(graph, batches[0]!);
     const right = f.cast(f.equal(f.argMax(logits, 1), targets), 'float32');
-    return { loss: f.crossEntropy(logits, targets), accuracy: f.reduceMean(right) };
+    const counting = weights && { weights };
+    return {
+      loss: f.crossEntropy(logits, targets, counting), accuracy: f.weightedMean(right, weights),
+      count: weights ? f.reduceSum(weights) : f.constant(graph, scalar(targets.shape[0]!)),
+    };
   });
-  const session = await openProgram(options.runtime, program, state, options.threads ? { threads: options.threads } : {});
+  const session = await openProgram(runtime, program, state, threads ? { threads } : {});
+  const sums = { loss: 0, accuracy: 0, count: 0 };
   try {
-    const { loss, accuracy } = await session.run({ ...batch });
-    return { loss: Number(loss!.data[0]), accuracy: Number(accuracy!.data[0]) };
+    for (const batch of batches) {
+      const out = await session.run({ ...batch });
+      const [loss, accuracy, count] = [out['loss'], out['accuracy'], out['count']].map((t) => Number(t!.data[0]));
+      sums.loss += loss! * count!;
+      sums.accuracy += accuracy! * count!;
+      sums.count += count!;
+    }
   } finally {
     await session.release();
   }
+  return { loss: sums.loss / sums.count, accuracy: sums.accuracy / sums.count };
 }

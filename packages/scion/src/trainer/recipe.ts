@@ -40,7 +40,7 @@ const fields = {
     .describe('stop after this many epochs without a better validation result'),
   checkpoint: z.enum(['best', 'last']).describe('which epoch is kept: best by validation, or the last'),
 };
-const training = z.strictObject({
+export const trainingSchema = z.strictObject({
   ...fields,
   warmup_epochs: fields.warmup_epochs.default(0),
   label_smoothing: fields.label_smoothing.default(0),
@@ -48,8 +48,8 @@ const training = z.strictObject({
   recompute: fields.recompute.default(false),
   checkpoint: fields.checkpoint.default('best'),
 });
-const changes = z.strictObject(fields).partial();
-export type Training = z.output<typeof training>;
+export const trainingChanges = z.strictObject(fields).partial();
+export type Training = z.output<typeof trainingSchema>;
 
 const shots = z
   .union([z.number().int().min(1), z.literal('all')], 'expected a whole number from 1 on, or all')
@@ -79,7 +79,7 @@ const recipe = z.strictObject({
   ...shared,
   method: z.string().default('graph-adapter').describe('see scion methods'),
   config: z.record(z.string(), z.unknown()).default({}).describe("the method's hyper-parameters"),
-  training: changes.default({}).describe('changes to the published training of the method'),
+  training: trainingChanges.default({}).describe('changes to the published training of the method'),
   shots: shots.default(16),
   seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(1).describe('of everything random'),
 });
@@ -116,7 +116,7 @@ const comparison = z.strictObject({
   shots: z.array(z.number().int().min(1)).min(1).default([1, 2, 4, 8, 16]),
   seeds: z.array(z.number().int().min(0)).min(1).default([1, 2, 3]),
   config: z.record(z.string(), z.record(z.string(), z.unknown())).default({}).describe('hyper-parameters by method'),
-  training: changes.default({}),
+  training: trainingChanges.default({}),
 });
 export type ComparisonInput = z.input<typeof comparison>;
 export interface Comparison extends Omit<z.output<typeof comparison>, 'methods'> {
@@ -213,9 +213,10 @@ export function recipeOf(c: Comparison, variant: Variant, shotCount: number | 'a
   };
 }
 
-function resolveTraining(
+/** A method's published training with the recipe's changes. */
+export function resolveTraining(
   method: Method,
-  changed: z.output<typeof changes>,
+  changed: z.output<typeof trainingChanges>,
   issues: Issue[],
 ): Training | undefined {
   if (!method.training) {
@@ -269,10 +270,10 @@ function resolveTraining(
       message: `${changed.warmup_epochs}: expected at most the ${epochs} epochs of the training`,
     });
   }
-  return parse(training, full, 'training', issues);
+  return parse(trainingSchema, full, 'training', issues);
 }
 
-function collect<T>(issues: Issue[], body: () => T): T | undefined {
+export function collect<T>(issues: Issue[], body: () => T): T | undefined {
   try {
     return body();
   } catch (error) {

@@ -1,17 +1,22 @@
 /** LoRA (Hu et al., ICLR 2022, arXiv 2106.09685), with the options and defaults of Python's PEFT. */
 import { z } from 'zod';
+import { FusedLinear, Linear } from '../../nn/layers.js';
 import type { Module } from '../../nn/module.js';
 import type { Parameter } from '../../nn/parameter.js';
 import { nearest } from '../../util/errors.js';
 import { type AttachContext, type BackboneMethod, refuse, unfreeze } from '../backbone-method.js';
+import { type Route } from '../routing/layer.js';
+import { blockAt, routesOfLayers, routingOptions } from '../routing/index.js';
 import { type Adaptable, byPattern, endsWith, findTargets, nameList } from '../targets.js';
 import { layerNumbers, towerParameters } from '../towers.js';
+import { GroupedLoraLayer } from './grouped.js';
 import { DoraLayer, LoraLayer, rowNorms } from './layer.js';
 
 const count = z.number().int().min(1).max(65_536);
 const pattern = (of: z.ZodNumber) => z.record(z.string(), of).default({});
 
-export const loraConfig = z.strictObject({
+/** The options that Python's PEFT has too. */
+export const peftOptions = z.strictObject({
   r: count.default(8).describe('rank'),
   lora_alpha: z.number().positive().default(8).describe('the update is scaled by lora_alpha / r'),
   lora_dropout: z.number().min(0).lt(1).default(0).describe('on what enters A, in training'),
@@ -27,6 +32,12 @@ export const loraConfig = z.strictObject({
   modules_to_save: z.union([z.array(z.string().min(1)), nameList]).transform((given) => [given].flat()).default([]).describe('modules that are trained whole, by end of path'),
   init_lora_weights: z.union([z.boolean(), z.literal('gaussian')]).default(true)
     .describe('true: A uniform (Kaiming) and B zero; gaussian: A normal with deviation 1/r'),
+});
+
+export const loraConfig = peftOptions.extend({
+  ...routingOptions,
+  fused_parts: nameList.transform((given) => [given].flat()).optional()
+    .describe('projections in a fused one (q,v of c_attn) that get factors of their own; default with routing: q,v'),
 });
 export type LoraConfig = z.output<typeof loraConfig>;
 
@@ -48,19 +59,54 @@ export async function attachLora(
   const paths = targets.map(([path]) => path);
   const rankOf = byPattern('rank_pattern', config.rank_pattern, r, paths, strict);
   const alphaOf = byPattern('alpha_pattern', config.alpha_pattern, alpha, paths, strict);
+  const routeOf = routesOfTargets(model, targets, config);
+  const partsOf = fusedParts(targets, config);
   for (const [path, module] of targets) {
     const [rank, scale] = [rankOf(path), alphaOf(path)];
     const options = {
       r: rank, scaling: scale / (rs ? Math.sqrt(rank) : rank), dropout,
-      init: config.init_lora_weights === 'gaussian' ? 'gaussian' : 'uniform',
+      init: config.init_lora_weights === 'gaussian' ? 'gaussian' : 'uniform', route: routeOf(path),
     } as const;
-    const layer = config.use_dora
-      ? new DoraLayer(module, options, rowNorms(await context.read(module.weight)))
-      : new LoraLayer(module, options);
+    const parts = partsOf(module);
+    let layer: LoraLayer;
+    if (config.use_dora) layer = new DoraLayer(module, options, rowNorms(await context.read(module.weight)));
+    else layer = parts ? new GroupedLoraLayer(module as FusedLinear, options, parts) : new LoraLayer(module, options);
     model.replace(path, () => layer);
   }
   await unfreeze([...saved, ...biases(model, config.bias, targets.map(([, module]) => module))], context);
   model.named();
+}
+
+type Targets = readonly [path: string, module: Adaptable][];
+
+/** What is routed in a target. */
+function routesOfTargets(model: Module, targets: Targets, config: LoraConfig): (path: string) => Route | undefined {
+  if (config.routing !== 'none' && config.use_dora) {
+    refuse(['use_dora', `true: DoRA changes a weight, which has no bottleneck for routing ${config.routing}; use one`]);
+  }
+  const at = blockAt(model);
+  const linear = targets.filter(([, module]) => module instanceof Linear);
+  const routeOf = routesOfLayers([...new Set(linear.flatMap(([path]) => at(path) ?? []))], config);
+  return (path) => routeOf(at(path));
+}
+
+/** The parts of a fused projection that get factors of their own; undefined where PEFT's plain form is meant. */
+function fusedParts(targets: Targets, config: LoraConfig): (module: Adaptable) => string[] | undefined {
+  const { fused_parts: given, routing, use_dora: dora } = config;
+  const fused = targets.flatMap(([, module]) => (module instanceof FusedLinear ? [module] : []));
+  if (given && dora) refuse(['use_dora', 'true: DoRA has no factors for parts of a projection; leave out fused_parts']);
+  if (given && fused.length === 0) {
+    refuse(['fused_parts', `${given.join(', ')}: no target is a fused projection; leave it out, and name projections in `
+      + 'target_modules']);
+  }
+  const wanted = given ?? (routing === 'none' ? undefined : ['q', 'v']);
+  for (const { projections } of wanted ? fused : []) {
+    const unknown = wanted!.filter((part) => !projections.includes(part));
+    if (unknown.length === 0) continue;
+    refuse(['fused_parts', `${unknown.join(', ')}: there are ${projections.join(', ')} in the fused projection`]);
+  }
+  return (module) => (wanted && module instanceof FusedLinear
+    ? module.projections.filter((part) => wanted.includes(part)) : undefined);
 }
 
 function modulesToSave(model: Module, wanted: readonly string[]): Set<Parameter> {

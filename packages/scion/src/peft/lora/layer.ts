@@ -12,6 +12,7 @@ import { type Init, type Parameter, bind, init, trained } from '../../nn/paramet
 import { type Tensor, float32 } from '../../util/tensor.js';
 import type { AttachContext, Mergeable, Values } from '../backbone-method.js';
 import { baseLayer } from '../merge.js';
+import { type Project, type Route, routed } from '../routing/layer.js';
 import type { Adaptable } from '../targets.js';
 
 type Reads = Pick<AttachContext, 'read'>;
@@ -22,11 +23,37 @@ export interface LoraOptions {
   scaling: number;
   dropout: number;
   init: 'uniform' | 'gaussian';
+  /** A picture that is mixed in, of linear layers. */
+  route?: Route | undefined;
+}
+
+/** A and B as matrices, A [rank, columns] and B [out, rank]. */
+export interface Factors {
+  rank: number;
+  a: Float32Array;
+  b: Float32Array;
 }
 
 /** Uniform within 1/√fan_in as PyTorch's Kaiming-uniform(√5), fan_in all axes but the first. */
 const kaiming: Init = (shape, random) =>
   init.uniform(1 / Math.sqrt(shape.slice(1).reduce((a, b) => a * b, 1)))(shape, random);
+
+const inputsOf = (base: Adaptable): number => (base instanceof Linear ? base.inFeatures : base.inChannels);
+const outputsOf = (base: Adaptable): number => (base instanceof Linear ? base.outFeatures : base.outChannels);
+
+export const firstOfA = ({ r, init: kind }: LoraOptions): Init => (kind === 'gaussian' ? init.normal(1 / r) : kaiming);
+/**
+ * Zero, so that training starts from the model. With routing behind both factors B is drawn, since a product of two zeros
+ * would stay zero.
+ */
+export const firstOfB = ({ route }: LoraOptions): Init => (route?.position === 'after' ? kaiming : init.zeros);
+
+function factorsOf(base: Adaptable, options: LoraOptions): { a: Module; b: Module } {
+  return {
+    a: factor(base, inputsOf(base), options.r, firstOfA(options), true),
+    b: factor(base, options.r, outputsOf(base), firstOfB(options), false),
+  };
+}
 
 function factor(base: Adaptable, from: number, to: number, initial: Init, kernel: boolean): Adaptable {
   const weights: Weights = (_, shape) => trained(shape, initial);
@@ -39,39 +66,58 @@ function factor(base: Adaptable, from: number, to: number, initial: Init, kernel
 export class LoraLayer extends Module implements Mergeable {
   protected readonly outputs: number;
 
-  constructor(protected readonly base: Adaptable, protected readonly options: LoraOptions) {
+  constructor(
+    protected readonly base: Adaptable, protected readonly options: LoraOptions, factors = factorsOf(base, options),
+  ) {
     super();
-    const [inputs, outputs] = base instanceof Linear
-      ? [base.inFeatures, base.outFeatures] : [base.inChannels, base.outChannels];
-    this.outputs = outputs;
-    const { r } = options;
+    this.outputs = outputsOf(base);
     this.child(baseLayer, base);
-    this.child('lora_A', factor(base, inputs, r, options.init === 'gaussian' ? init.normal(1 / r) : kaiming, true));
-    this.child('lora_B', factor(base, r, outputs, init.zeros, false));
+    this.child('lora_A', factors.a);
+    this.child('lora_B', factors.b);
+  }
+
+  get scaling(): number {
+    return this.options.scaling;
+  }
+
+  get obstacle(): string | undefined {
+    return this.options.route && 'routing mixes another picture into every example';
   }
 
   forward(x: Value): Value {
     return f.add(this.run(baseLayer, x), this.update(x));
   }
 
-  /** `scaling · B A x`, with dropout on x in training. */
+  /** `scaling · B A x`, with dropout on x in training; with a route, `scaling · B route(A x, A v)`. */
   protected update(x: Value): Value {
-    const { dropout, scaling } = this.options;
-    const kept = dropoutInTraining(x, dropout, this.part<Adaptable>('lora_A').weight.name);
-    const change = this.run('lora_B', this.run('lora_A', kept));
-    return f.mul(this.base instanceof Linear ? change : this.base.arrange(change), scaling);
+    const { dropout, scaling, route } = this.options;
+    const { name } = this.part<Adaptable>('lora_A').weight;
+    const down: Project = (rows, part) => this.run('lora_A', dropoutInTraining(rows, dropout, name + part));
+    const change = routed(x, route, down, (rows) => this.run('lora_B', rows));
+    return this.arrange(f.mul(change, scaling));
+  }
+
+  /** What B gives as outputs of the layer below. */
+  protected arrange(change: Value): Value {
+    return this.base instanceof Linear ? change : this.base.arrange(change);
+  }
+
+  /** Its trained factors as matrices. */
+  factors(value: Values): Factors {
+    const [a, b] = ['lora_A', 'lora_B'].map((name) => value(this.part<Adaptable>(name).weight.name).data);
+    return { rank: this.options.r, a: a!, b: b! };
   }
 
   /** `W + scaling · B A`, [out, …]. */
   protected async whole({ read }: Reads, value: Values): Promise<Tensor<'float32'>> {
-    const { r, scaling } = this.options;
+    const { scaling } = this.options;
     const weight = await read(this.base.weight);
-    const [a, b] = [value(this.part<Adaptable>('lora_A').weight.name), value(this.part<Adaptable>('lora_B').weight.name)];
+    const { rank, a, b } = this.factors(value);
     const columns = weight.data.length / this.outputs;
     const out = Float32Array.from(weight.data);
-    for (let i = 0; i < this.outputs; i++) for (let k = 0; k < r; k++) {
-      const share = scaling * b.data[i * r + k]!;
-      for (let j = 0; j < columns; j++) out[i * columns + j]! += share * a.data[k * columns + j]!;
+    for (let i = 0; i < this.outputs; i++) for (let k = 0; k < rank; k++) {
+      const share = scaling * b[i * rank + k]!;
+      for (let j = 0; j < columns; j++) out[i * columns + j]! += share * a[k * columns + j]!;
     }
     return float32(weight.shape, out);
   }

@@ -1,8 +1,8 @@
 /** adapter_config.json of Python's PEFT, and the settings of Scion's LoRA: the same names, but for what PEFT has more. */
-import type { z } from 'zod';
+import { z } from 'zod';
 import { brief, isObject } from '../../formats/json.js';
 import { type Issue, ScionError, inputError } from '../../util/errors.js';
-import { type LoraConfig, loraConfig } from '../lora/index.js';
+import { type LoraConfig, loraConfig, peftOptions } from '../lora/index.js';
 
 /** Options of PEFT that change nothing once the values are there. */
 const withoutEffect = new Set([
@@ -40,7 +40,7 @@ export function parsePeftConfig(json: unknown, where: string): PeftConfig {
   const taken: Record<string, unknown> = {};
   for (const [option, value] of Object.entries(json)) {
     if (withoutEffect.has(option)) continue;
-    if (Object.hasOwn(loraConfig.shape, option)) {
+    if (Object.hasOwn(peftOptions.shape, option)) {
       if (value !== null) taken[option] = value;
     } else if (isSet(value)) {
       complain(option, `${brief(value)}: Scion does not have this option; train the adapter without it`);
@@ -84,12 +84,15 @@ function describe({ path, message }: z.core.$ZodIssue, input: unknown): string {
   return `is ${brief(value)}; ${message.replace(/^Invalid input: /, '')}; correct the file or get it again`;
 }
 
+/** Leaves out what PEFT does not have. */
+const onlyPeft = z.object(peftOptions.shape);
+
 /**
  * The content of adapter_config.json that makes PEFT adapt the same modules.
  * @param paths the modules that have been adapted
  */
 export function peftConfig(config: LoraConfig, paths: readonly string[], baseModel?: string): Record<string, unknown> {
-  const { target_modules: targets, layers_to_transform: layers, exclude_modules: left, ...rest } = config;
+  const { target_modules: targets, layers_to_transform: layers, exclude_modules: left, ...rest } = onlyPeft.parse(config);
   // what an expression or all-linear means is decided here: expressions differ between the languages
   const listed = typeof targets !== 'string';
   return {

@@ -4,10 +4,11 @@
  */
 import type { Module } from '../../nn/module.js';
 import type { Parameter } from '../../nn/parameter.js';
-import { type Issue, ScionError } from '../../util/errors.js';
-import { type DType, type Shape, type Tensor, sameShape, toFloat32 } from '../../util/tensor.js';
+import { type Issue, ScionError, usageError } from '../../util/errors.js';
+import { type DType, type Shape, type Tensor, float32, sameShape, toFloat32 } from '../../util/tensor.js';
 import type { Values } from '../backbone-method.js';
 import type { LoraConfig } from '../lora/index.js';
+import { GroupedLoraLayer } from '../lora/grouped.js';
 import { LoraLayer } from '../lora/layer.js';
 import { peftConfig } from './config.js';
 
@@ -84,16 +85,47 @@ export interface PeftAdapter {
 }
 
 /**
- * The trained values of a model as an adapter for Python's PEFT.
+ * The trained values of a model as an adapter for Python's PEFT. Factors of parts of a fused projection become those of a
+ * plain update of a greater rank, with zeros between them.
  * @param model the tree with LoRA attached
  * @param config the settings that it was attached with
+ * @throws ScionError of kind `usage` where routing mixes pictures in, which PEFT does not know
  */
 export function peftAdapterFiles(
   model: Module, config: LoraConfig, values: Values, { baseModel }: { baseModel?: string | undefined } = {},
 ): PeftAdapter {
-  const adapted = [...model.modules()].filter(([, module]) => module instanceof LoraLayer).map(([path]) => path);
+  const adapted = [...model.modules()].filter((entry): entry is [string, LoraLayer] => entry[1] instanceof LoraLayer);
+  if (adapted.some(([, { obstacle }]) => obstacle !== undefined)) {
+    throw usageError('routing', `${config.routing}: Python's PEFT has no routing and would compute something else; `
+      + 'keep the run as it is, or train with routing none');
+  }
+  const tensors = new Map([...trainedParameters(model).keys()].map((name) => [peftKey(name), values(name)]));
+  const grouped = adapted.filter((entry): entry is [string, GroupedLoraLayer] => entry[1] instanceof GroupedLoraLayer);
+  for (const [path, layer] of grouped) {
+    const { rank, a, b } = layer.factors(values);
+    tensors.set(peftKey(`${path}.lora_A.weight`), float32([rank, a.length / rank], a));
+    tensors.set(peftKey(`${path}.lora_B.weight`), float32([b.length / rank, rank], b));
+  }
   return {
-    config: peftConfig(config, adapted, baseModel),
-    tensors: Object.fromEntries([...trainedParameters(model).keys()].map((name) => [peftKey(name), values(name)])),
+    config: peftConfig({ ...config, ...ofGreaterRank(config, grouped, values) }, adapted.map(([path]) => path), baseModel),
+    tensors: Object.fromEntries(tensors),
+  };
+}
+
+/** The ranks of plain factors, and the lora_alpha that scales these as the grouped ones are scaled. */
+function ofGreaterRank(
+  config: LoraConfig, grouped: readonly [string, GroupedLoraLayer][], values: Values,
+): Pick<LoraConfig, 'rank_pattern' | 'alpha_pattern'> {
+  const rank_pattern: Record<string, number> = {};
+  const alpha_pattern: Record<string, number> = {};
+  for (const [path, layer] of grouped) {
+    const { rank } = layer.factors(values);
+    const key = path.replaceAll('.', String.raw`\.`);
+    rank_pattern[key] = rank;
+    alpha_pattern[key] = layer.scaling * (config.use_rslora ? Math.sqrt(rank) : rank);
+  }
+  // the first key that fits is taken
+  return {
+    rank_pattern: { ...rank_pattern, ...config.rank_pattern }, alpha_pattern: { ...alpha_pattern, ...config.alpha_pattern },
   };
 }

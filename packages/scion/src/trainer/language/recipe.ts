@@ -1,0 +1,128 @@
+/** Recipes of tasks with pictures and words: questions that are answered, captions that are written. */
+import { z } from 'zod';
+import { type BackboneMethod, type Method, getMethod, isBackboneMethod, methodNames } from '../../peft/index.js';
+import { devices } from '../../runtime/session.js';
+import { type Issue, ScionError } from '../../util/errors.js';
+import { parse } from '../parse.js';
+import { type Training, collect, resolveTraining, trainingChanges } from '../recipe.js';
+
+export const languageTasks = ['vqa', 'caption'] as const;
+export type LanguageTask = (typeof languageTasks)[number];
+
+/** How texts are written, by the names of transformers' GenerationConfig. */
+const generation = z.strictObject({
+  max_new_tokens: z.number().int().min(1).max(1024).default(24).describe('tokens of the longest text that is written'),
+  min_new_tokens: z.number().int().min(0).default(0).describe('tokens before a text may end'),
+  num_beams: z.number().int().min(1).max(64).default(1).describe('1: the likeliest next word; more: beam search'),
+  length_penalty: z.number().default(1).describe('of beam search: above 0 for longer texts'),
+  no_repeat_ngram_size: z.number().int().min(0).default(0).describe('runs of so many words do not come twice'),
+  do_sample: z.boolean().default(false).describe('draw each word instead of taking the likeliest'),
+  temperature: z.number().positive().default(1).describe('of drawing'),
+  top_k: z.number().int().min(0).default(0).describe('of drawing: among so many words; 0 for all'),
+  top_p: z.number().positive().max(1).default(1).describe('of drawing: among the likeliest words of this probability'),
+});
+export type Generation = z.output<typeof generation>;
+
+const fields = {
+  task: z.enum(languageTasks).describe('vqa: questions about pictures are answered; caption: pictures are described'),
+  data: z.string().min(1).describe('folder in an official layout, with Parquet files, or a manifest'),
+  model: z.string().min(1).default('picto').describe('encoder of pictures: see scion models'),
+  revision: z.string().min(1).optional().describe('branch, tag or commit of the model on the hub'),
+  text_model: z.string().min(1).optional()
+    .describe('model of texts: a built-in name, the folder of a checkpoint, or org/name on the hub'),
+  text_revision: z.string().min(1).optional().describe('branch, tag or commit of the text model on the hub'),
+  visual: z.enum(['pooled', 'patches', 'none']).default('pooled')
+    .describe('what is seen of a picture: one feature, its patches, or nothing (for comparisons)'),
+  prefix: z.boolean().default(true).describe('whether the picture stands before the words as tokens'),
+  head: z.enum(['auto', 'classify', 'generate']).default('auto')
+    .describe('vqa: answers are chosen among the frequent ones, or written; auto: chosen, but by decoders'),
+  classifier_layers: z.union([z.literal(1), z.literal(2)]).default(2).describe('linear layers of the classifier'),
+  answers: z.number().int().min(2).max(100_000).default(3129).describe('most frequent answers to choose among'),
+  examples: z.union([z.number().int().min(1), z.literal('all')]).default('all')
+    .describe('training examples, drawn by the seed: questions, or pictures with all their captions'),
+  val_examples: z.union([z.number().int().min(1), z.literal('all')]).default(1000)
+    .describe('validation examples that choose the epoch'),
+  test_examples: z.union([z.number().int().min(1), z.literal('all')]).default('all').describe('test examples'),
+  max_length: z.number().int().min(4).max(4096).optional()
+    .describe('tokens of a text; longer ones are cut. The longest of training where absent'),
+  generation: generation.prefault({}),
+  skip_bad: z.boolean().default(false).describe('leave out pictures that cannot be read, instead of stopping'),
+  cache: z.boolean().default(true).describe('whether features of pictures are kept for the next time'),
+  threads: z.number().int().min(1).max(1024).optional().describe('threads of ONNX Runtime; all cores where absent'),
+  device: z.enum(devices).default('cpu').describe('what computes: cpu, webgpu or cuda, as scion doctor lists them'),
+};
+
+const recipe = z.strictObject({
+  ...fields,
+  method: z.string().default('lora').describe('a method that adapts a model from within, see scion methods'),
+  config: z.record(z.string(), z.unknown()).default({}).describe("the method's hyper-parameters"),
+  training: trainingChanges.default({}).describe('changes to the training'),
+  seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(1).describe('of everything random'),
+});
+export type LanguageRecipeInput = z.input<typeof recipe>;
+
+export interface LanguageRecipe extends Omit<z.output<typeof recipe>, 'training' | 'text_model'> {
+  text_model: string;
+  training: Training;
+}
+
+/** The built-in model of each task. */
+const defaultText: Readonly<Record<LanguageTask, string>> = { vqa: 'picto-roberta', caption: 'picto-gpt' };
+
+/**
+ * The training of these tasks, where the recipe says nothing else: AdamW, linear with 5 % of warm-up as published (Qu et
+ * al., ECCV 2024, section 5), with smaller batches and fewer epochs for less data.
+ */
+const usual: NonNullable<Method['training']> = {
+  optimizer: 'adamw', lr: 1e-3, epochs: 10, batch_size: 64, schedule: 'linear', warmup_epochs: 0.5,
+};
+/** What says something of pictures or classes alone. */
+const elsewhere = ['augment', 'class_weights', 'steps_per_shot'] as const;
+
+export function isLanguageTask(task: unknown): task is LanguageTask {
+  return languageTasks.includes(task as LanguageTask);
+}
+
+/** Checks a recipe and fills in its values. @throws ScionError of kind `usage` with all that is wrong */
+export function resolveLanguageRecipe(input: unknown): { recipe: LanguageRecipe; method: BackboneMethod } {
+  const issues: Issue[] = [];
+  const values = parse(recipe, input, '', issues);
+  const name = values?.method ?? 'lora';
+  const method = collect(issues, () => getMethod(name));
+  if (method && !isBackboneMethod(method)) {
+    const within = methodNames().filter((other) => isBackboneMethod(getMethod(other)));
+    issues.push({
+      path: 'method', message: `${name} works on features of classes; choose one that adapts a model from within: ${within.join(', ')}`,
+    });
+  }
+  const own = method && isBackboneMethod(method) ? { ...method, training: usual } : undefined;
+  const config = own && values ? parse(own.config, values.config, 'config', issues) : undefined;
+  for (const key of elsewhere) {
+    if (values?.training[key] !== undefined) {
+      issues.push({ path: `training.${key}`, message: 'is for classes of pictures; leave it out' });
+    }
+  }
+  const training = own && values ? resolveTraining(own, values.training, issues) : undefined;
+  if (training?.optimizer === 'lbfgs') issues.push({ path: 'training.optimizer', message: 'lbfgs is for convex problems' });
+  if (values) issues.push(...contradictions(values));
+  if (issues.length > 0) throw new ScionError('usage', issues);
+  const { text_model: text = defaultText[values!.task], training: _, ...rest } = values!;
+  return { recipe: { ...rest, text_model: text, config: config!, training: training! }, method: own! };
+}
+
+function contradictions({ task, head, visual, prefix, generation: g }: z.output<typeof recipe>): Issue[] {
+  const issues: Issue[] = [];
+  if (task === 'caption' && head === 'classify') {
+    issues.push({ path: 'head', message: 'classify: captions are written, not chosen; leave it out' });
+  }
+  if (visual === 'none' && !prefix) {
+    issues.push({ path: 'prefix', message: 'false: nothing is seen with visual none; leave it out' });
+  }
+  if (g.do_sample && g.num_beams > 1) {
+    issues.push({ path: 'generation.num_beams', message: `${g.num_beams}: drawing goes with one beam; take one of them` });
+  }
+  return issues;
+}
+
+/** What a value of a recipe means, for help texts. */
+export const languageFields = { ...fields, generation: generation.shape } as const;

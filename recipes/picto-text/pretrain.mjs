@@ -1,0 +1,138 @@
+/**
+ * Trains PictoRoBERTa or PictoGPT from the beginning: `node recipes/picto-text/pretrain.mjs roberta --seconds 2700`. A
+ * second call goes on from the last checkpoint in the work folder; `--steps` then changes how many there will be, as
+ * long as the learning rate has not begun to fall.
+ */
+import { appendFileSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import {
+  causalLanguageModelling, fromFloat64, maskedLanguageModelling, newGpt2, newRoberta, nodeRuntime, pretrain,
+  readSafetensors, toFloat64, writeSafetensors,
+} from 'scion-peft';
+import { causalBatches, maskedBatches } from './batches.mjs';
+import { textRows } from './texts.mjs';
+import { layouts } from './vocabulary.mjs';
+
+const { values: flags, positionals: [layout] } = parseArgs({
+  allowPositionals: true,
+  options: {
+    work: { type: 'string', default: '.scion/picto-text' },
+    out: { type: 'string' },
+    steps: { type: 'string' },
+    seconds: { type: 'string' },
+    threads: { type: 'string', default: String(availableParallelism()) },
+    settings: { type: 'string', default: join(dirname(fileURLToPath(import.meta.url)), 'settings.json') },
+  },
+});
+const kinds = {
+  roberta: {
+    name: 'picto-roberta', objective: (config) => maskedLanguageModelling(newRoberta(config)), batches: maskedBatches,
+  },
+  gpt2: { name: 'picto-gpt', objective: (config) => causalLanguageModelling(newGpt2(config)), batches: causalBatches },
+};
+if (!Object.hasOwn(kinds, layout ?? '')) {
+  process.stderr.write(`${layout ?? 'no model'}: expected ${Object.keys(kinds).join(' or ')}\n`);
+  process.exit(2);
+}
+const kind = kinds[layout];
+const settings = JSON.parse(readFileSync(flags.settings, 'utf8'));
+const own = settings[layout];
+const folder = join(flags.work, kind.name);
+mkdirSync(folder, { recursive: true });
+
+const { tokenizer, train, heldOut } = textRows(layout, settings);
+const specialIds = Object.fromEntries(['bos', 'eos', 'pad'].map((use) =>
+  [`${use}_token_id`, tokenizer.id(layouts[layout].config[`${use}_token`])]));
+const config = { ...own.config, vocab_size: tokenizer.size, ...specialIds };
+const files = { 'config.json': config, ...tokenizer.files };
+for (const [name, content] of Object.entries(files)) {
+  const indent = name.endsWith('config.json') ? 2 : 0;
+  const text = typeof content === 'string' ? content : `${JSON.stringify(content, null, indent)}\n`;
+  writeFileSync(join(folder, name), text);
+}
+
+const ids = {
+  begin: specialIds.bos_token_id, pad: specialIds.pad_token_id, mask: tokenizer.id('<mask>'),
+  special: layouts[layout].first.length, size: tokenizer.size,
+};
+const batchesOf = (rows, seed) => kind.batches({ ...own, rows, ids, seed });
+const batch = batchesOf(train, settings.seed);
+const watched = batchesOf(heldOut, settings.seed + 1);
+const watchedBatches = Array.from({ length: Math.floor(heldOut.length / own.batch) }, (_, i) => watched(i));
+const tokensOf = (rows) => rows.reduce((sum, { length }) => sum + length, 0);
+process.stderr.write(`${tokensOf(train)} tokens in ${train.length} rows; `
+  + `${tokensOf(heldOut)} kept back in ${heldOut.length}\n`);
+
+const objective = kind.objective(config);
+const parameters = [...objective.model.parameters()].map(([name]) => name);
+const checkpoint = join(folder, 'checkpoint.safetensors');
+const saved = existsSync(checkpoint) ? await readSafetensors(checkpoint) : undefined;
+const resume = saved && { step: Number(saved.metadata.step), state: Object.fromEntries(saved.tensors) };
+const log = (line) => appendFileSync(join(folder, 'metrics.jsonl'), `${JSON.stringify(line)}\n`);
+
+const runtime = nodeRuntime();
+const stop = new AbortController();
+process.once('SIGINT', () => stop.abort());
+process.once('SIGTERM', () => stop.abort());
+const options = {
+  runtime, objective, batch, seed: settings.seed, threads: Number(flags.threads), signal: stop.signal,
+  lr: settings.lr, warmup: settings.warmup, weightDecay: settings.weight_decay, betas: settings.betas,
+  labelSmoothing: 0, maxGradNorm: settings.max_grad_norm,
+};
+
+/** As many steps as fit in the time, by how long the first ones take; kept, so that a second call has as many. */
+async function plannedSteps() {
+  const path = join(folder, 'plan.json');
+  if (!flags.steps && existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')).steps;
+  let steps = Number(flags.steps);
+  if (!flags.steps) {
+    const times = [];
+    await pretrain({
+      ...options, steps: 24, checkpointEvery: 1000, onCheckpoint: () => Promise.resolve(),
+      onStep: () => times.push(performance.now()),
+    });
+    steps = Math.floor((1000 * Number(flags.seconds ?? 2700) * (times.length - 4)) / (times.at(-1) - times[3]));
+  }
+  writeFileSync(path, `${JSON.stringify({ steps })}\n`);
+  return steps;
+}
+
+try {
+  const steps = await plannedSteps();
+  const times = (steps * own.batch) / train.length;
+  process.stderr.write(`${steps} steps of ${own.batch} rows: ${times.toFixed(1)} times the corpus\n`);
+  let [sum, count, since] = [0, 0, performance.now()];
+  await pretrain({
+    ...options, steps, checkpointEvery: settings.checkpoint_every, ...(resume ? { resume } : {}),
+    onStep: (step, loss) => {
+      [sum, count] = [sum + loss, count + 1];
+      if (step % 100 !== 0) return;
+      const seconds = (performance.now() - since) / 1000;
+      log({ step, loss: sum / count, steps_per_second: count / seconds });
+      process.stderr.write(`step ${step} of ${steps}: loss ${(sum / count).toFixed(3)}, `
+        + `${(count / seconds).toFixed(2)} steps a second\n`);
+      [sum, count, since] = [0, 0, performance.now()];
+    },
+    onCheckpoint: (step, state) => writeSafetensors(checkpoint, state, { step: String(step) }),
+    validation: {
+      batches: watchedBatches,
+      onScore: (step, { loss, accuracy }) => {
+        log({ step, held_out: { loss, perplexity: Math.exp(loss), accuracy } });
+        process.stderr.write(`step ${step}: held-out loss ${loss.toFixed(3)}, perplexity ${Math.exp(loss).toFixed(1)}, `
+          + `${(100 * accuracy).toFixed(1)} % of the words right\n`);
+      },
+    },
+  });
+  const { tensors } = await readSafetensors(checkpoint);
+  const out = flags.out ?? join('packages/scion/models', kind.name);
+  mkdirSync(out, { recursive: true });
+  const half = (tensor) => fromFloat64('float16', tensor.shape, toFloat64(tensor));
+  const values = Object.fromEntries(parameters.map((name) => [name, half(tensors.get(name))]));
+  await writeSafetensors(join(out, 'model.safetensors'), values, { format: 'pt' });
+  for (const name of Object.keys(files)) copyFileSync(join(folder, name), join(out, name));
+} finally {
+  await runtime.close();
+}
