@@ -3,19 +3,22 @@ import { describe, expect, test } from 'vitest';
 import { readCheckpoint } from '../../hub/checkpoint.js';
 import { fixtures, testRuntime } from '../../models/testing/reference.js';
 import { loadTextModel } from '../../models/text-models.js';
-import * as f from '../../nn/functional.js';
 import { float32 } from '../../util/tensor.js';
-import { type GenerationOptions, type GenerationSource, type Generator, type GeneratorOptions, type Writer, openGenerator } from './index.js';
+import {
+  type GenerationOptions, type GenerationSource, type Generator, type GeneratorOptions, type Writer, openGenerator,
+} from './index.js';
 
 const runtime = testRuntime();
 
 interface Case { prompts: number[][]; options: GenerationOptions; sequences: number[][]; scores?: number[] }
 const cases = async (name: string): Promise<{ cases: Case[]; pad_token_id: number }> =>
   JSON.parse(await readFile(`${fixtures}${name}/generated.json`, 'utf8')) as { cases: Case[]; pad_token_id: number };
-const loaded = async (name: string): Promise<Writer> => loadTextModel(await readCheckpoint(`${fixtures}${name}`)) as Writer;
+const loaded = async (name: string): Promise<Writer> =>
+  loadTextModel(await readCheckpoint(`${fixtures}${name}`)) as Writer;
 
 async function withGenerator<T>(
-  source: GenerationSource, options: GenerationOptions, shape: GeneratorOptions, work: (generator: Generator) => Promise<T>,
+  source: GenerationSource, options: GenerationOptions, shape: GeneratorOptions,
+  work: (generator: Generator) => Promise<T>,
 ): Promise<T> {
   const generator = await openGenerator(runtime, source, options, shape);
   try {
@@ -33,12 +36,16 @@ describe.each(['gpt2/lm-head', 'bart/conditional'])('%s', (name) => {
       const what = JSON.stringify(options);
       // one more row than prompts, and longer ones than there are: neither may matter
       const shape = { batch: prompts.length + 1, promptLength: 11 };
-      const texts = await withGenerator({ model }, { ...options, pad_token_id }, shape, (g) => g.generate({ ids: prompts }));
+      const given = { ...options, pad_token_id };
+      const texts = await withGenerator({ model }, given, shape, (g) => g.generate({ ids: prompts }));
       const start = model.kind === 'decoder' ? [] : [model.decoderStart];
       const got = texts.flat().map(({ ids }) => [...start, ...ids]);
       const longest = Math.max(...got.map((ids) => ids.length));
-      expect(got.map((ids) => [...ids, ...Array<number>(longest - ids.length).fill(pad_token_id)]), what).toEqual(sequences);
-      scores?.forEach((score, i) => { expect(Math.abs(texts.flat()[i]!.score! - score), what).toBeLessThan(1e-4 * Math.max(1, Math.abs(score))); });
+      const filled = got.map((ids) => [...ids, ...Array<number>(longest - ids.length).fill(pad_token_id)]);
+      expect(filled, what).toEqual(sequences);
+      scores?.forEach((score, i) => {
+        expect(Math.abs(texts.flat()[i]!.score! - score), what).toBeLessThan(1e-4 * Math.max(1, Math.abs(score)));
+      });
     }
   });
 
@@ -46,11 +53,15 @@ describe.each(['gpt2/lm-head', 'bart/conditional'])('%s', (name) => {
     const [model, { cases: all }] = [await loaded(name), await cases(name)];
     const { prompts } = all[0]!;
     for (const options of [
-      { max_new_tokens: 9, num_beams: 3, repetition_penalty: 1.2 }, { max_new_tokens: 9, do_sample: true, top_p: 0.9, num_return_sequences: 2 },
+      { max_new_tokens: 9, num_beams: 3, repetition_penalty: 1.2 },
+      { max_new_tokens: 9, do_sample: true, top_p: 0.9, num_return_sequences: 2 },
     ]) {
-      const by = (batch: number) => withGenerator({ model }, options, { batch, promptLength: 9, seed: 4 }, (g) => g.generate({ ids: prompts }));
-      const [one, three] = [await by(1), await by(3)];
-      expect(three.map((texts) => texts.map(({ ids }) => ids))).toEqual(one.map((texts) => texts.map(({ ids }) => ids)));
+      const by = async (batch: number): Promise<number[][][]> => {
+        const shape = { batch, promptLength: 9, seed: 4 };
+        const texts = await withGenerator({ model }, options, shape, (g) => g.generate({ ids: prompts }));
+        return texts.map((some) => some.map(({ ids }) => ids));
+      };
+      expect(await by(3)).toEqual(await by(1));
     }
   });
 });
@@ -59,14 +70,15 @@ describe('sampling', () => {
   const many = async (options: GenerationOptions, seed = 0): Promise<number[]> => {
     const model = await loaded('gpt2/lm-head');
     const shape = { batch: 1, promptLength: 3, seed };
-    const texts = await withGenerator({ model }, { do_sample: true, max_new_tokens: 1, num_return_sequences: 200, eos_token_id: null, ...options },
-      shape, (g) => g.generate({ ids: [[63, 54, 83]] }));
+    const drawing = { do_sample: true, max_new_tokens: 1, num_return_sequences: 200, eos_token_id: null, ...options };
+    const texts = await withGenerator({ model }, drawing, shape, (g) => g.generate({ ids: [[63, 54, 83]] }));
     return texts[0]!.map(({ ids }) => ids[0]!);
   };
 
   test('draws by the probabilities, the same for the same seed', async () => {
     const model = await loaded('gpt2/lm-head');
-    const greedy = await withGenerator({ model }, { max_new_tokens: 1 }, { batch: 1, promptLength: 3 }, (g) => g.generate({ ids: [[63, 54, 83]] }));
+    const shape = { batch: 1, promptLength: 3 };
+    const greedy = await withGenerator({ model }, { max_new_tokens: 1 }, shape, (g) => g.generate({ ids: [[63, 54, 83]] }));
     const [drawn, again, other] = [await many({ top_k: 0 }), await many({ top_k: 0 }), await many({ top_k: 0 }, 1)];
     expect(again).toEqual(drawn);
     expect(other).not.toEqual(drawn);
@@ -88,7 +100,7 @@ test.each(['gpt2/lm-head', 'bart/conditional'])('a prefix of a picture: %s write
   // the prefix is looked up in the words' own table, so that a prompt of these words is the reference
   const source: GenerationSource = {
     model, inputs: { picture: { dtype: 'int64', shape: [2] } },
-    condition: ({ picture }) => ({ prefix: model.embed(picture!), routes: { visual: f.cast(model.embed(picture!), 'float32') } }),
+    condition: ({ picture }) => ({ prefix: model.embed(picture!) }),
   };
   const options = { max_new_tokens: 6, num_beams: 3, eos_token_id: null };
   const shape = { batch: 2, promptLength: 4 };

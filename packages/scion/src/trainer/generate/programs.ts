@@ -83,18 +83,20 @@ function firstPass(source: GenerationSource, shape: GenerationShape, slotsAfter:
       const positions = graph.input('positions', 'int64', [count, batch]);
       ({ last } = model.decode(tokens, { mask, caches, positions }));
     } else {
+      setRoutes(graph, { mask });
       const encoded = { last: model.encode(tokens, mask).last, mask };
+      setRoutes(graph, { encoder: encoded.last });
       const known = model.known(encoded);
       const each = (rows: Value): Value => repeat(f.reshape(rows, [count, batch, -1]), copies);
       const start = f.full(graph, 'int64', [batch, 1], model.decoderStart);
       ({ last } = model.decode(model.embed(start), { ...encoded, known }, { caches }));
       held = {
         ...named(known.map(({ keys, values }) => ({ keys: each(keys), values: each(values) })), 'known'),
-        encoded: repeat(encoded.last, copies),
-        encoded_mask: f.reshape(repeat(f.reshape(mask, [1, batch, count]), copies), [-1, count]),
+        'encoder.last': repeat(encoded.last, copies),
+        'encoder.mask': f.reshape(repeat(f.reshape(mask, [1, batch, count]), copies), [-1, count]),
       };
     }
-    if (routes?.visual) held['visual'] = repeat(routes.visual, copies);
+    if (routes?.visual) held['routes.visual'] = repeat(routes.visual, copies);
     Object.assign(held, named(caches.map((cache) => cache.slots(slotsAfter(prefixed), batch, copies)), 'cache'));
     return { ...scores(model, lastRow(last), shape), ...held };
   });
@@ -115,8 +117,7 @@ function nextStep(
     const held = new Map([...types].map(([name, type]) => [name, graph.input(name, type.dtype, type.shape, 'state')]));
     const layers = (name: string): KeysAndValues[] => Array.from({ length: model.layers }, (_, i) =>
       ({ keys: held.get(`${name}.${i}.keys`)!, values: held.get(`${name}.${i}.values`)! }));
-    const visual = held.get('visual');
-    if (visual) setRoutes(graph, { visual });
+    setRoutes(graph, { visual: held.get('routes.visual'), encoder: held.get('encoder.last'), mask: held.get('encoder.mask') });
     const slot = graph.input('slot', 'int64', [1, 1]);
     const order = shape.reordered ? graph.input('order', 'int64', [rows]) : undefined;
     const caches = layers('cache').map((before) => new SlotCache(before, slot, order));
@@ -128,7 +129,7 @@ function nextStep(
     const flat = ({ keys, values }: KeysAndValues): KeysAndValues =>
       ({ keys: f.reshape(keys, [-1, keys.shape[2]!]), values: f.reshape(values, [-1, values.shape[2]!]) });
     const { last } = model.kind === 'decoder' ? model.decode(tokens, options) : model.decode(tokens, {
-      last: held.get('encoded')!, mask: held.get('encoded_mask')!, known: layers('known').map(flat),
+      last: held.get('encoder.last')!, mask: held.get('encoder.mask')!, known: layers('known').map(flat),
     }, options);
     const after = Object.entries(named(caches.map((cache) => cache.after), 'cache'));
     return { ...scores(model, lastRow(last), shape), ...Object.fromEntries(after.map(([n, v]) => [`next.${n}`, v])) };
