@@ -8,6 +8,9 @@ import * as f from '../../nn/functional.js';
 import type { Module } from '../../nn/module.js';
 import { readParameter } from '../../nn/parameter-values.js';
 import { setRoutes } from '../../nn/routes.js';
+import { adapter } from '../../peft/adapter/index.js';
+import type { BackboneMethod } from '../../peft/backbone-method.js';
+import { prefixTuning } from '../../peft/prefix-tuning/index.js';
 import { lora } from '../../peft/lora/index.js';
 import type { Tensors } from '../../runtime/session.js';
 import { Random } from '../../util/random.js';
@@ -19,13 +22,15 @@ import { type GenerationSource, type Writer, openGenerator } from './index.js';
 const runtime = testRuntime();
 const [prefix, most] = [2, 6];
 
-const cases = [
-  ['gpt2/lm-head', { target_modules: 'c_attn', r: 4, routing: 'mul' }],
-  ['bart/conditional', { target_modules: 'q_proj,v_proj', r: 4, routing: 'attend' }],
-  ['bart/conditional', {
+const cases: readonly (readonly [string, BackboneMethod, Record<string, unknown>])[] = [
+  ['gpt2/lm-head', lora, { target_modules: 'c_attn', r: 4, routing: 'mul' }],
+  ['gpt2/lm-head', adapter, { bottleneck_dim: 4 }],
+  ['gpt2/lm-head', prefixTuning, { num_virtual_tokens: 3 }],
+  ['bart/conditional', lora, { target_modules: 'q_proj,v_proj', r: 4, routing: 'attend' }],
+  ['bart/conditional', lora, {
     target_modules: 'encoder_attn.q_proj,encoder_attn.v_proj', r: 4, routing: 'add', routing_feature: 'encoder',
   }],
-] as const;
+];
 
 function drawn(shape: readonly number[], random: Random): Tensor<'float32'> {
   return float32(shape, Array.from({ length: numel(shape) }, () => 0.5 * random.normal()));
@@ -60,9 +65,10 @@ async function byWholeTexts(
   return words;
 }
 
-test.each(cases)('%s with %j writes the same with caches', async (name, options) => {
+test.each(cases.map(([name, method, options]) => ({ name, method, title: method.name, options })))(
+  '$name with $title $options writes the same with caches', async ({ name, method, options }) => {
   const model = loadTextModel(await readCheckpoint(fixtures + name)) as Module & Writer;
-  await lora.attach(model, lora.config.parse(options), { read: readParameter });
+  await method.attach(model, method.config.parse(options), { read: readParameter });
   const random = Random.seeded(5);
   const values = Object.fromEntries([...model.parameters()].flatMap(([path, { shape, origin }]): [string, Tensor][] =>
     (origin.kind === 'trained' ? [[path, drawn(shape, random.child(path))]] : [])));

@@ -5,7 +5,9 @@ import { Random } from '../../util/random.js';
 import { float32, int64, sameShape } from '../../util/tensor.js';
 import { openProgram } from '../program.js';
 import { beamSearch } from './beam-search.js';
-import { type GenerationOptions, type GenerationSettings, checkGenerationOptions, endOf, mostNewTokens } from './options.js';
+import {
+  type GenerationOptions, type GenerationSettings, checkGenerationOptions, endOf, mostNewTokens,
+} from './options.js';
 import { layOut, pickRows } from './layout.js';
 import { copyOf, scoreRows, wordsNeeded } from './processors.js';
 import { type GenerationPrograms, generationPrograms } from './programs.js';
@@ -186,8 +188,8 @@ class CompiledGenerator implements Generator {
     if (words.length === 0) throw inputError(where, 'has no token, and the model no token to begin with; give it one');
     const { promptLength } = this.options;
     if (words.length > promptLength) {
-      throw inputError(where, `has ${words.length} tokens, expected at most promptLength ${promptLength}; shorten it, or `
-        + 'open the generator for longer ones');
+      throw inputError(where, `has ${words.length} tokens, expected at most promptLength ${promptLength}; shorten it, `
+        + 'or open the generator for longer ones');
     }
     const strange = words.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
     if (strange !== undefined) {

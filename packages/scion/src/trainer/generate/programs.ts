@@ -117,7 +117,8 @@ function nextStep(
     const held = new Map([...types].map(([name, type]) => [name, graph.input(name, type.dtype, type.shape, 'state')]));
     const layers = (name: string): KeysAndValues[] => Array.from({ length: model.layers }, (_, i) =>
       ({ keys: held.get(`${name}.${i}.keys`)!, values: held.get(`${name}.${i}.values`)! }));
-    setRoutes(graph, { visual: held.get('routes.visual'), encoder: held.get('encoder.last'), mask: held.get('encoder.mask') });
+    const [encoder, mask] = [held.get('encoder.last'), held.get('encoder.mask')];
+    setRoutes(graph, { visual: held.get('routes.visual'), encoder, mask });
     const slot = graph.input('slot', 'int64', [1, 1]);
     const order = shape.reordered ? graph.input('order', 'int64', [rows]) : undefined;
     const caches = layers('cache').map((before) => new SlotCache(before, slot, order));
@@ -128,9 +129,8 @@ function nextStep(
     const tokens = model.embed(graph.input('ids', 'int64', [rows, 1]));
     const flat = ({ keys, values }: KeysAndValues): KeysAndValues =>
       ({ keys: f.reshape(keys, [-1, keys.shape[2]!]), values: f.reshape(values, [-1, values.shape[2]!]) });
-    const { last } = model.kind === 'decoder' ? model.decode(tokens, options) : model.decode(tokens, {
-      last: held.get('encoder.last')!, mask: held.get('encoder.mask')!, known: layers('known').map(flat),
-    }, options);
+    const { last } = model.kind === 'decoder' ? model.decode(tokens, options)
+      : model.decode(tokens, { last: encoder!, mask, known: layers('known').map(flat) }, options);
     const after = Object.entries(named(caches.map((cache) => cache.after), 'cache'));
     return { ...scores(model, lastRow(last), shape), ...Object.fromEntries(after.map(([n, v]) => [`next.${n}`, v])) };
   });

@@ -18,7 +18,10 @@ export interface Condition {
 
 export interface GenerationSource {
   readonly model: Writer;
-  /** What comes with each prompt beside its words, by name (none of `ids`, `mask`, `positions`): the shape is that of one. */
+  /**
+   * What comes with each prompt beside its words, by name (other than `ids`, `mask` and `positions`); the shape is that of
+   * one prompt's.
+   */
   readonly inputs?: Readonly<Record<string, { dtype: DType; shape: Shape }>>;
   /** @param inputs those above, each [B, …] */
   readonly condition?: (inputs: Readonly<Record<string, Value>>) => Condition;
