@@ -46,6 +46,14 @@ export {
 } from './trainer/objectives.js';
 export { type PretrainOptions, type PretrainScore, pretrain } from './trainer/pretrain.js';
 export { type Backbone as BackboneModel, loadBackbone, modelTypes } from './models/index.js';
+export { loadTextModel, textModelTypes } from './models/text-models.js';
+export type { EncoderDecoder, TextDecoder, TextEncoder, TextModel } from './models/text.js';
+export { newBart } from './models/bart/index.js';
+export { newGpt2 } from './models/gpt2/index.js';
+export {
+  type Condition, type Generated, type GenerationOptions, type GenerationSource, type Generator, type GeneratorOptions,
+  generationOptions, openGenerator,
+} from './trainer/generate/index.js';
 export { type PublicCheckpoint, archives, publicCheckpoints } from './models/checkpoints.js';
 export { type FeatureMethod, getMethod, methodNames } from './peft/index.js';
 export { bytesInWords } from './util/bytes.js';
