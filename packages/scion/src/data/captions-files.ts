@@ -87,7 +87,8 @@ export async function readCoco(folder: DataFolder, splits: Splits, issues: Issue
     const names = new Map<string, string>();
     await readRecords(path, cocoImage, ({ key }) => key === 'images', issues, (image) => names.set(image.id, image.file_name));
     const subset = /(train|val|test)20\d\d/.exec(posix.basename(captions))?.[0];
-    const own: CaptionMap = all[split] = new Map();
+    const own: CaptionMap = new Map();
+    all[split] = own;
     const missing = new Set<string>();
     await readRecords(path, cocoCaption, ({ key }) => key === 'annotations', issues, ({ image_id, caption }, at) => {
       const known = own.get(image_id);
@@ -118,7 +119,8 @@ export async function readFlickr(folder: DataFolder, splits: Splits, issues: Iss
     if (!read) files.set(captions, read = flickrLines(folder.full(captions), await readText(folder.full(captions)), issues));
     const listed = list === undefined ? [...read.keys()]
       : (await readText(folder.full(list))).split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== '');
-    const own: CaptionMap = all[split] = new Map();
+    const own: CaptionMap = new Map();
+    all[split] = own;
     for (const entry of listed) {
       const name = read.has(entry) ? entry : `${entry}.jpg`; // lists of Flickr30k have numbers alone
       const found = read.get(name);

@@ -17,7 +17,7 @@ export interface TableRow {
   /** The id of its picture, where there is a column of it. */
   readonly imageId: string | undefined;
   /** A value by the first of these columns that the table has; null counts as absent. */
-  value(...columns: string[]): unknown;
+  readonly value: (...columns: string[]) => unknown;
 }
 
 const imageColumns = ['image', 'img', 'jpg', 'images'];
