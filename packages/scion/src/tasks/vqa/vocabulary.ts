@@ -11,6 +11,8 @@ export interface AnswerVocabulary {
   readonly form: AnswerForm;
   /** The place of an answer, in this form, in `answers`. */
   readonly places: ReadonlyMap<string, number>;
+  /** The place of an answer as it was given, whose form is remembered, since few answers are given often. */
+  readonly placeOf: (answer: string) => number | undefined;
 }
 
 export interface VocabularyOptions {
@@ -60,17 +62,18 @@ export function answerVocabulary(questions: Iterable<Answered>, options: Vocabul
 
 /** The vocabulary with these answers, such as those of a run that was stored. They must be in their form and differ. */
 export function vocabularyOf(answers: readonly string[], form: AnswerForm = 'normalised'): AnswerVocabulary {
-  return { answers, form, places: new Map(answers.map((answer, place) => [answer, place])) };
+  const places = new Map(answers.map((answer, place) => [answer, place]));
+  const formed = memory(answerForms[form]);
+  return { answers, form, places, placeOf: (answer) => places.get(formed(answer)) };
 }
 
 /** The share of all given answers that are in the vocabulary, 0 … 1: no model can say more than these. */
-export function vocabularyCoverage(questions: Iterable<Answered>, { places, form }: AnswerVocabulary): number {
-  const formed = memory(answerForms[form]);
+export function vocabularyCoverage(questions: Iterable<Answered>, { placeOf }: AnswerVocabulary): number {
   let [all, known] = [0, 0];
   for (const { answers = [] } of questions) {
     for (const answer of answers) {
       all++;
-      if (places.has(formed(answer))) known++;
+      if (placeOf(answer) !== undefined) known++;
     }
   }
   return all === 0 ? 0 : known / all;
@@ -100,11 +103,11 @@ export interface SoftScores {
  * @param answers as humans gave them
  */
 export function softScores(
-  answers: readonly string[], { places, form }: AnswerVocabulary, scoring: Scoring = 'steps',
+  answers: readonly string[], { placeOf }: AnswerVocabulary, scoring: Scoring = 'steps',
 ): SoftScores {
   const counts = new Map<number, number>();
   for (const answer of answers) {
-    const place = places.get(answerForms[form](answer));
+    const place = placeOf(answer);
     if (place !== undefined) counts.set(place, (counts.get(place) ?? 0) + 1);
   }
   const found = [...counts].sort(([a], [b]) => a - b);
@@ -120,7 +123,7 @@ function mostFrequent(answers: readonly string[]): string | undefined {
   return best;
 }
 
-/** Few answers are given often, so each is worked out once. */
+/** Works out each text once. */
 function memory(work: (text: string) => string): (text: string) => string {
   const known = new Map<string, string>();
   return (text) => {
