@@ -1,4 +1,4 @@
-/** The files of a data folder, listed once; what files of the data name is looked up here, so that nothing outside is read. */
+/** The files of a data folder, listed once: what the data name is looked up here, so that nothing outside is read. */
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, join, posix } from 'node:path';
 import { systemError } from '../formats/files.js';

@@ -98,7 +98,8 @@ async function readManifest(file: string, formats: readonly string[]): Promise<A
         const there = normal(one);
         const exists = key === 'images'
           ? there === '.' || folder.files.some((f) => f.startsWith(`${there}/`)) : folder.files.includes(there);
-        if (!staysInside(one)) issues.add(at, `${JSON.stringify(one)} leads out of the folder, expected a path in it; move the file`);
+        if (!staysInside(one)) issues.add(at, `${JSON.stringify(one)} leads out of the folder, expected a path in it; `
+          + 'move the file');
         else if (!exists) issues.add(at, `there is no ${JSON.stringify(one)} in ${folder.path}; check the path`);
       }
     }

@@ -9,7 +9,7 @@ import { parseCsv } from './dataset-csv.js';
 import { splitNames } from './dataset-parts.js';
 import type { Issues, SplitName } from './dataset-parts.js';
 import type { ImageRef } from './image-ref.js';
-import { cocoNames, missingImage, readRecords } from './questions-json.js';
+import { cocoNames, inList, missingImage, readRecords } from './questions-json.js';
 
 /** By the id of the picture. */
 export type CaptionMap = Map<string, { image: ImageRef; at: string; captions: string[] }>;
@@ -25,7 +25,8 @@ const flickrLists: Readonly<Record<SplitName, RegExp>> = {
 export function findCaptionFiles(folder: DataFolder): { format: string; splits: Splits } | undefined {
   const [karpathy, second] = folder.named(/^dataset(_(coco|flickr8k|flickr30k))?\.json$/);
   if (second !== undefined) {
-    throw inputError(folder.path, `has splits twice, in ${karpathy} and ${second}; remove one, or name the files in a manifest`);
+    throw inputError(folder.path, `has splits twice, in ${karpathy} and ${second}; `
+      + 'remove one, or name the files in a manifest');
   }
   if (karpathy !== undefined) return { format: 'karpathy', splits: { train: { captions: karpathy } } };
   const coco: Partial<Record<SplitName, SplitFiles>> = {};
@@ -47,8 +48,9 @@ const id = z.union([z.string().min(1), z.number()], 'expected an id').transform(
 const text = z.string('expected a text');
 const parts: Readonly<Record<string, SplitName>> = { train: 'train', restval: 'train', val: 'val', test: 'test' };
 const karpathyImage = z.object({
-  filename: text.min(1), filepath: text.optional(), split: z.enum(Object.keys(parts), 'expected train, restval, val or test'),
-  cocoid: id.optional(), imgid: id.optional(), sentences: z.array(z.object({ raw: text }), 'expected a list of {"raw": …}'),
+  filename: text.min(1), filepath: text.optional(), cocoid: id.optional(), imgid: id.optional(),
+  split: z.enum(Object.keys(parts), 'expected train, restval, val or test'),
+  sentences: z.array(z.object({ raw: text }), 'expected a list of {"raw": …}'),
 });
 
 /** `{"images": [{filename, filepath, split, sentences: [{raw}]}]}`: one file has all splits. */
@@ -63,7 +65,7 @@ export async function readKarpathy(
       continue;
     }
     const images = named.find((files) => files.captions === captions)?.images;
-    await readRecords(folder.full(captions), karpathyImage, ({ key, index }) => key === 'images' && index !== undefined, issues,
+    await readRecords(folder.full(captions), karpathyImage, inList('images'), issues,
       ({ filename, filepath = '', split, cocoid, imgid, sentences }, at) => {
         if (split === 'restval' && !restval) return;
         const image = folder.at(posix.join(images ?? '', filepath, filename), '', at, issues)
@@ -85,12 +87,12 @@ export async function readCoco(folder: DataFolder, splits: Splits, issues: Issue
   for (const [split, { captions, images }] of entries(folder, splits, issues)) {
     const path = folder.full(captions);
     const names = new Map<string, string>();
-    await readRecords(path, cocoImage, ({ key }) => key === 'images', issues, (image) => names.set(image.id, image.file_name));
+    await readRecords(path, cocoImage, inList('images'), issues, (image) => names.set(image.id, image.file_name));
     const subset = /(train|val|test)20\d\d/.exec(posix.basename(captions))?.[0];
     const own: CaptionMap = new Map();
     all[split] = own;
     const missing = new Set<string>();
-    await readRecords(path, cocoCaption, ({ key }) => key === 'annotations', issues, ({ image_id, caption }, at) => {
+    await readRecords(path, cocoCaption, inList('annotations'), issues, ({ image_id, caption }, at) => {
       const known = own.get(image_id);
       if (known) return void known.captions.push(caption);
       if (missing.has(image_id)) return;
@@ -115,8 +117,9 @@ export async function readFlickr(folder: DataFolder, splits: Splits, issues: Iss
   const all: Captions = {};
   const files = new Map<string, Map<string, { at: string; captions: string[] }>>();
   for (const [split, { captions, list, images }] of entries(folder, splits, issues)) {
+    const path = folder.full(captions);
     let read = files.get(captions);
-    if (!read) files.set(captions, read = flickrLines(folder.full(captions), await readText(folder.full(captions)), issues));
+    if (!read) files.set(captions, read = flickrLines(path, await readText(path), issues));
     const listed = list === undefined ? [...read.keys()]
       : (await readText(folder.full(list))).split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== '');
     const own: CaptionMap = new Map();
@@ -138,7 +141,8 @@ function flickrLines(path: string, content: string, issues: Issues): Map<string,
   const found = new Map<string, { at: string; captions: string[] }>();
   const add = (name: string | undefined, caption: string | undefined, line: number): void => {
     const at = `${path}: line ${line}`;
-    if (!name || caption === undefined) return issues.add(at, 'is no picture with a caption, expected such as "1.jpg#0<tab>A dog"; mend it');
+    if (!name || caption === undefined) return issues.add(at, 'is no picture with a caption, expected such as "1.jpg#0<tab>A dog"; '
+      + 'mend it');
     const known = found.get(name);
     if (known) known.captions.push(caption);
     else found.set(name, { at, captions: [caption] });

@@ -61,7 +61,8 @@ export async function readCaptions(data: string, { restval = true }: CaptionOpti
       if (texts.length === 0) issues.add(at, 'has no caption that is not empty, expected one; add one or leave it out');
       for (const text of texts) {
         const words = text.split(/\s+/).length;
-        if (words > mostWords) issues.add(at, `a caption has ${words} words, expected at most ${mostWords}; shorten it`);
+        if (words > mostWords) issues.add(at, `a caption has ${words} words, expected at most ${mostWords}; `
+          + 'shorten it');
         else if (text.length > mostCharacters) {
           issues.add(at, `a caption has ${text.length} characters, expected at most ${mostCharacters}; shorten it`);
         }

@@ -74,7 +74,8 @@ async function load(source: ImageSource, processor: ImageProcessor, decode: Proc
 export async function readUnchanged(image: ImageRef & { sha256: string }): Promise<Uint8Array> {
   const bytes = await readImage(image);
   if (createHash('sha256').update(bytes).digest('hex') === image.sha256) return bytes;
-  throw inputError(nameOfImage(image), 'has changed while its data set was being read; run it again once nothing writes to it');
+  throw inputError(nameOfImage(image), 'has changed while its data set was being read; '
+    + 'run it again once nothing writes to it');
 }
 
 /** An error that the user can act on becomes a value, since nobody awaits the promise yet when it fails. */

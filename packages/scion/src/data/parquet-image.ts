@@ -3,7 +3,7 @@ import { isObject } from '../formats/json.js';
 import { inputError } from '../util/errors.js';
 import type { ParquetCell } from './image-ref.js';
 import { openParquet } from './parquet.js';
-import type { ParquetFile } from './parquet.js';
+import type { ParquetFile, RowGroup } from './parquet.js';
 
 /** Bytes of pictures that are kept beside the group that was read last. */
 const keptBytes = 256 * 2 ** 20;
@@ -21,7 +21,8 @@ const groups = new Map<string, Kept>();
 export async function readParquetImage(path: string, { column, row }: ParquetCell): Promise<Uint8Array> {
   const file = await used(files, path, () => openParquet(path));
   const group = file.groups.find(({ start, rows }) => row >= start && row < start + rows);
-  if (!group) throw inputError(`${path}: row ${row}`, `is not there, the file has ${file.rows} rows; it has changed: run again`);
+  if (!group) throw inputError(`${path}: row ${row}`, `is not there, the file has ${file.rows} rows; `
+    + 'it has changed: run again');
   const kept = used(groups, JSON.stringify([path, column, group.start]), () => {
     const entry: Kept = { bytes: 0, cells: read(file, column, group).then((cells) => {
       entry.bytes = cells.reduce((sum, cell) => sum + (cell?.byteLength ?? 0), 0);
@@ -32,10 +33,11 @@ export async function readParquetImage(path: string, { column, row }: ParquetCel
   });
   const bytes = (await kept.cells)[row - group.start];
   if (bytes) return bytes;
-  throw inputError(`${path}: row ${row}`, `has no bytes in the column ${column}, expected a picture; remove the row or fill it`);
+  throw inputError(`${path}: row ${row}`, `has no bytes in the column ${column}, expected a picture; `
+    + 'remove the row or fill it');
 }
 
-async function read(file: ParquetFile, column: string, group: ParquetFile['groups'][number]): Promise<(Uint8Array | undefined)[]> {
+async function read(file: ParquetFile, column: string, group: RowGroup): Promise<(Uint8Array | undefined)[]> {
   const rows = await file.read([column], group);
   return rows.map((row) => {
     const value = row[column];

@@ -58,7 +58,8 @@ export async function readTables(
       rows.forEach((row, i) => {
         const at = `${path}: row ${group.start + i}`;
         const named = typeof row.split === 'string' ? namedSplits[row.split] : split;
-        if (!named) return issues.add(at, `is of the split ${JSON.stringify(row.split)}, expected train, val or test; rename it`);
+        if (!named) return issues.add(at, `is of the split ${JSON.stringify(row.split)}, expected train, val or test; `
+          + 'rename it');
         const id = idColumn === undefined ? undefined : asText(row[idColumn]);
         let image = id === undefined ? undefined : images.get(id);
         if (!image) image = { path, cell: { column: picture.name, row: group.start + i } };

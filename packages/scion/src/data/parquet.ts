@@ -89,7 +89,8 @@ function bounded(path: string): Compressors {
   return Object.fromEntries(Object.entries(compressors).map(([codec, unpack]) => [codec,
     (input: Uint8Array, length: number) => {
       if (length > maxPageBytes) {
-        throw inputError(path, `has a page of ${length} bytes, expected at most ${maxPageBytes}; write it with smaller pages`);
+        throw inputError(path, `has a page of ${length} bytes, expected at most ${maxPageBytes}; `
+          + 'write it with smaller pages');
       }
       return unpack(input, length);
     }]));

@@ -26,7 +26,8 @@ export function findQuestionFiles(
   const only = (pattern: RegExp, what: string): string | undefined => {
     const [file, second] = folder.named(pattern);
     if (second === undefined) return file;
-    throw inputError(folder.path, `has ${what} twice, in ${file} and ${second}; remove one, or name the files in a manifest`);
+    throw inputError(folder.path, `has ${what} twice, in ${file} and ${second}; `
+      + 'remove one, or name the files in a manifest');
   };
   const splits: Partial<Record<SplitName, SplitFiles>> = {};
   for (const split of splitNames) {
@@ -35,11 +36,13 @@ export function findQuestionFiles(
       const questions = only(new RegExp(`^(v2_)?OpenEnded_mscoco_${subset}_questions\\.json$`), `the questions of ${subset}`);
       const annotations = only(new RegExp(`^(v2_)?mscoco_${subset}_annotations\\.json$`), `the annotations of ${subset}`);
       if (questions === undefined && annotations !== undefined) {
-        throw inputError(folder.full(annotations), `its questions are missing; put v2_OpenEnded_mscoco_${subset}_questions.json into ${folder.path}`);
+        throw inputError(folder.full(annotations), `its questions are missing; `
+          + `put v2_OpenEnded_mscoco_${subset}_questions.json into ${folder.path}`);
       }
       if (questions === undefined) continue;
       if (split !== 'test' && annotations === undefined) {
-        throw inputError(folder.full(questions), `its annotations are missing; put v2_mscoco_${subset}_annotations.json into ${folder.path}`);
+        throw inputError(folder.full(questions), `its annotations are missing; `
+          + `put v2_mscoco_${subset}_annotations.json into ${folder.path}`);
       }
       splits[split] ??= { questions, ...(annotations !== undefined && { annotations }) };
     }
@@ -58,7 +61,8 @@ const vqaQuestion = z.object({ question_id: id, image_id: id, question });
 const vqaAnnotation = z.object({
   question_id: id, question_type: z.string().optional(), answer_type: z.string().optional(),
   multiple_choice_answer: z.string().optional(),
-  answers: z.array(z.object({ answer: z.string('expected a text') }), 'expected a list of {"answer": …}').min(1, 'has no answer'),
+  answers: z.array(z.object({ answer: z.string('expected a text') }), 'expected a list of {"answer": …}')
+    .min(1, 'has no answer'),
 });
 type Annotation = z.output<typeof vqaAnnotation>;
 const gqaQuestion = z.object({
@@ -76,11 +80,13 @@ export async function readRecords<T>(
     const at = [path, record.key, record.index].filter((x) => x !== undefined && x !== '').join(': ');
     const checked = schema.safeParse(record.value);
     if (checked.success) take(checked.data, at, record.key);
-    else for (const { path: key, message } of checked.error.issues) issues.add([at, ...key].join(': '), `${message}; mend the file`);
+    else for (const { path: key, message } of checked.error.issues) issues.add([at, ...key].join(': '), `${message}; `
+      + 'mend the file');
   });
 }
 
-const inList = (name: string) => ({ key, index }: JsonRecord): boolean => key === name && index !== undefined;
+/** Whether a record is an element of this list. */
+export const inList = (name: string) => ({ key, index }: JsonRecord): boolean => key === name && index !== undefined;
 
 /** `questions`: question_id, image_id, question; `annotations`: question_id, answers, their types. */
 export async function readVqa(
@@ -93,7 +99,8 @@ export async function readVqa(
     const { questions, annotations } = files;
     if (questions === undefined || (annotations === undefined && split !== 'test')) {
       const missing = questions === undefined ? 'questions' : 'annotations';
-      issues.add(`${folder.path}: ${split}`, `names no ${missing}, which are needed; add "${missing}:" to the manifest`);
+      issues.add(`${folder.path}: ${split}`, `names no ${missing}, which are needed; `
+        + `add "${missing}:" to the manifest`);
       continue;
     }
     all[split] = await readVqaSplit(folder, { ...files, questions }, issues, warnings);
@@ -102,14 +109,16 @@ export async function readVqa(
 }
 
 async function readVqaSplit(
-  folder: DataFolder, { questions, annotations, images }: SplitFiles & { questions: string }, issues: Issues, warnings: string[],
+  folder: DataFolder, { questions, annotations, images }: SplitFiles & { questions: string }, issues: Issues,
+  warnings: string[],
 ): Promise<QuestionExample[]> {
   const answered = new Map<string, Annotation>();
   const known = new Answers(warnings);
   if (annotations !== undefined) {
     const path = folder.full(annotations);
     await readRecords(path, vqaAnnotation, inList('annotations'), issues, (annotation, at) => {
-      if (answered.has(annotation.question_id)) issues.add(at, `question ${annotation.question_id} is annotated twice; remove one`);
+      if (answered.has(annotation.question_id)) issues.add(at, `question ${annotation.question_id} is annotated twice; `
+        + 'remove one');
       known.check(annotation.answers.map(({ answer }) => answer), at, issues);
       answered.set(annotation.question_id, annotation);
     });
@@ -128,7 +137,8 @@ async function readVqaSplit(
     if (!image) return issues.add(at, missingImage(cocoNames(image_id, subset)[0]!, image_id, folder, images));
     const annotation = answered.get(question_id);
     if (!annotation && annotations !== undefined) {
-      return issues.add(at, `question ${question_id} has no annotation in ${folder.full(annotations)}; get both files again`);
+      return issues.add(at, `question ${question_id} has no annotation in ${folder.full(annotations)}; `
+        + 'get both files again');
     }
     examples.push({
       id: question_id, question: text.trim(), image, ...(annotation && {
@@ -161,7 +171,8 @@ export async function readGqa(
       const names = imageNames(value.imageId);
       const image = folder.find(names, 'images', images);
       if (!image) return issues.add(at, missingImage(names[0]!, value.imageId, folder, images));
-      if (value.answer === undefined && split !== 'test') return issues.add(at, 'has no answer, expected one; mend the file');
+      if (value.answer === undefined && split !== 'test') return issues.add(at, 'has no answer, expected one; '
+        + 'mend the file');
       if (value.answer !== undefined) known.check([value.answer], at, issues);
       examples.push({
         id: key, question: value.question.trim(), image,
@@ -182,7 +193,8 @@ export class Answers {
 
   check(answers: readonly string[], at: string, issues: Issues): void {
     const empty = answers.filter((answer) => answer.trim() === '').length;
-    if (empty === answers.length) issues.add(at, 'all its answers are empty, expected a text; leave the question out or answer it');
+    if (empty === answers.length) issues.add(at, 'all its answers are empty, expected a text; '
+      + 'leave the question out or answer it');
     else this.empty += empty;
   }
 

@@ -1,4 +1,4 @@
-/** Questions in Parquet files: columns `question`, `image`, and as far as they are there `answers` or `answer`, ids and types. */
+/** Questions in Parquet files: columns `question`, `image`, and where they are there `answers`, ids and types. */
 import { isObject } from '../formats/json.js';
 import type { DataFolder } from './annotated-folder.js';
 import type { Splits } from './annotated-manifest.js';
@@ -27,7 +27,7 @@ export async function readQuestionTables(
       id: asText(value('question_id', 'questionId', 'id')) ?? String(examples.length), question, image,
       ...(answers?.length && { answers: answers.map((answer) => known.same(answer)) }),
       ...optional('usualAnswer', usual),
-      ...optional('questionType', asText(value('question_type')) ?? (isObject(types) ? asText(types.structural) : undefined)),
+      ...optional('questionType', asText(value('question_type') ?? (isObject(types) ? types.structural : undefined))),
       ...optional('answerType', asText(value('answer_type'))),
     });
   });

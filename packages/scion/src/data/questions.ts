@@ -1,4 +1,4 @@
-/** Questions about pictures, with the answers of humans: VQAv2, OK-VQA, GQA and Parquet files of the Hugging Face hub. */
+/** Questions about pictures, with the answers of humans: VQAv2, OK-VQA, GQA and Parquet files of the hub. */
 import { stat } from 'node:fs/promises';
 import { systemError } from '../formats/files.js';
 import { annotatedData } from './annotated-manifest.js';
@@ -56,7 +56,8 @@ export async function readQuestions(data: string, options: QuestionOptions = {})
   const examples = await read(folder, splits, issues, warnings);
   issues.throwIfAny(data);
   for (const split of splitNames) {
-    if (examples[split]?.length === 0) issues.add(data, `has no question of ${split}, expected at least one; leave the split out`);
+    if (examples[split]?.length === 0) issues.add(data, `has no question of ${split}, expected at least one; `
+      + 'leave the split out');
   }
   issues.throwIfAny(data);
   const sets = splitNames.flatMap((split) => {

@@ -106,7 +106,8 @@ class Splitter {
   private afterList = false;
 
   end(): void {
-    if (!this.done) this.fail(this.partBytes === 0 && this.open.length === 0 ? 'it is empty' : 'it ends too early: cut short');
+    const nothing = this.partBytes === 0 && this.open.length === 0;
+    if (!this.done) this.fail(nothing ? 'it is empty' : 'it ends too early: cut short');
     if (this.decode(this.cut(Buffer.alloc(0), 0, 0)).trim() !== '') this.fail('something follows its end');
   }
 
