@@ -35,7 +35,10 @@ const layout: Readonly<Record<string, Rule>> = {
   nn: { folders: ['formats', 'ir', 'ops'] },
   models: { folders: ['ir', 'nn', 'onnx'], packages: ['zod'] },
   peft: { folders: ['formats', 'ir', 'nn'], packages: ['zod'] },
-  data: { folders: ['formats'], packages: ['@huggingface/tokenizers', 'sharp', 'zod'], node: /^/ },
+  data: {
+    folders: ['formats'], packages: ['@huggingface/tokenizers', 'hyparquet', 'hyparquet-compressors', 'sharp', 'yaml', 'zod'],
+    node: /^/,
+  },
   tasks: { folders: ['data', 'ir', 'nn'] },
   hub: { folders: ['formats', 'onnx'], packages: ['@huggingface/hub'], node: /^/ },
   // what runs in a page too (compile, fit, select, …) stays free of Node
