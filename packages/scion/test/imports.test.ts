@@ -36,7 +36,7 @@ const layout: Readonly<Record<string, Rule>> = {
   models: { folders: ['ir', 'nn', 'onnx'], packages: ['zod'] },
   peft: { folders: ['formats', 'ir', 'nn'], packages: ['zod'] },
   data: { folders: ['formats'], packages: ['@huggingface/tokenizers', 'sharp', 'zod'], node: /^/ },
-  tasks: { folders: ['data', 'ir', 'nn'] },
+  tasks: { folders: ['data', 'ir', 'nn'], packages: ['@orama/stemmers'] },
   hub: { folders: ['formats', 'onnx'], packages: ['@huggingface/hub'], node: /^/ },
   // what runs in a page too (compile, fit, select, …) stays free of Node
   trainer: {
