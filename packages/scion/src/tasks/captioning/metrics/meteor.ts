@@ -26,7 +26,7 @@ type Pair = [number, number];
  * METEOR 1.5 with its modules of equal words and equal stems (Snowball's English stemmer), its weights of function words
  * and its English parameters, without its synonyms of WordNet and its table of paraphrases: what the official program
  * computes with `-m "exact stem" -w "1.0 0.6"`, 0 … 1. It is lower than the full METEOR, since it finds fewer matches;
- * docs/caption-metrics.md says by how much. Of several references the best counts. Between texts whose lengths have a
+ * docs/captions-metrics.md says by how much. Of several references the best counts. Between texts whose lengths have a
  * product above 250 000 the alignment is greedy.
  */
 export function meteorExactStem(examples: readonly TokenizedExample[]): MetricScores {
@@ -42,7 +42,8 @@ export function meteorExactStem(examples: readonly TokenizedExample[]): MetricSc
 
 /** METEOR's own normalisation (`-norm`) of tokens. */
 export function meteorWords(tokens: readonly string[]): string[] {
-  return tokens.join(' ').replace(/n't(?= |$)/g, "n 't").replace(/(^| )'(?!t )/g, "$1' ").replace(/-(?!(?:lrb|rrb)-)(?<!-(?:lrb|rrb)-)/g, ' ')
+  return tokens.join(' ').replace(/n't(?= |$)/g, "n 't")
+    .replace(/(^| )'(?!t )/g, "$1' ").replace(/-(?!(?:lrb|rrb)-)(?<!-(?:lrb|rrb)-)/g, ' ')
     .replace(/[:/&_<>*]|\p{Script=Han}/gu, ' $& ').split(/\s+/).filter((word) => word);
 }
 
