@@ -24,8 +24,8 @@ type Pair = [number, number];
 
 /**
  * METEOR 1.5 with its modules of equal words and equal stems (Snowball's English stemmer), its weights of function words
- * and its English parameters, without its synonyms of WordNet and its table of paraphrases: what the official program
- * computes with `-m "exact stem" -w "1.0 0.6"`, 0 … 1. It is lower than the full METEOR, since it finds fewer matches;
+ * and its English parameters, without its synonyms of WordNet and its table of paraphrases: close to what the official
+ * program computes with `-m "exact stem" -w "1.0 0.6"`, 0 … 1. It is lower than the full METEOR, since it finds fewer matches;
  * docs/captions-metrics.md says by how much. Of several references the best counts. Between texts whose lengths have a
  * product above 250 000 the alignment is greedy.
  */
