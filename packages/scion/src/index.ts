@@ -68,3 +68,4 @@ export { type Device, devices } from './runtime/session.js';
 export { writeAtomically } from './formats/files.js';
 export { readSafetensors, writeSafetensors } from './formats/safetensors-node.js';
 export { Random } from './util/random.js';
+export { captionScores, type CaptionExample, type CaptionMetrics, type CaptionScores } from './tasks/captioning/metrics/caption-scores.js';
