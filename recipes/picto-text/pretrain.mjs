@@ -16,6 +16,9 @@ import { causalBatches, maskedBatches } from './batches.mjs';
 import { textRows } from './texts.mjs';
 import { layouts } from './vocabulary.mjs';
 
+/** What transformers calls Conv1D: these matrices of GPT-2 lie in a file as [in, out]. */
+const conv1d = /\.(c_attn|c_proj|c_fc)\.weight$/;
+
 const { values: flags, positionals: [layout] } = parseArgs({
   allowPositionals: true,
   options: {
@@ -79,7 +82,7 @@ process.once('SIGINT', () => stop.abort());
 process.once('SIGTERM', () => stop.abort());
 const options = {
   runtime, objective, batch, seed: settings.seed, threads: Number(flags.threads), signal: stop.signal,
-  lr: settings.lr, warmup: settings.warmup, weightDecay: settings.weight_decay, betas: settings.betas,
+  lr: own.lr, warmup: settings.warmup, weightDecay: settings.weight_decay, betas: settings.betas,
   labelSmoothing: 0, maxGradNorm: settings.max_grad_norm,
 };
 
@@ -98,6 +101,14 @@ async function plannedSteps() {
   }
   writeFileSync(path, `${JSON.stringify({ steps })}\n`);
   return steps;
+}
+
+/** In float16, a matrix by its columns where `transposed`. */
+function stored({ shape, ...tensor }, transposed) {
+  const values = toFloat64({ shape, ...tensor });
+  if (!transposed) return fromFloat64('float16', shape, values);
+  const [rows, columns] = shape;
+  return fromFloat64('float16', [columns, rows], values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)]));
 }
 
 try {
@@ -129,10 +140,14 @@ try {
   const { tensors } = await readSafetensors(checkpoint);
   const out = flags.out ?? join('packages/scion/models', kind.name);
   mkdirSync(out, { recursive: true });
-  const half = (tensor) => fromFloat64('float16', tensor.shape, toFloat64(tensor));
-  const values = Object.fromEntries(parameters.map((name) => [name, half(tensors.get(name))]));
+  const values = Object.fromEntries(parameters.map((name) =>
+    [name, stored(tensors.get(name), layout === 'gpt2' && conv1d.test(name))]));
   await writeSafetensors(join(out, 'model.safetensors'), values, { format: 'pt' });
   for (const name of Object.keys(files)) copyFileSync(join(folder, name), join(out, name));
+} catch (error) {
+  if (error.kind !== 'interrupted') throw error;
+  process.stderr.write(`${error.message}; the same command goes on from there\n`);
+  process.exitCode = 1;
 } finally {
   await runtime.close();
 }

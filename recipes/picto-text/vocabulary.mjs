@@ -64,6 +64,18 @@ export function learnMerges(counts, size) {
   return { tokens, merges, segments: new Map([...counts.keys()].map((word, i) => [word, words[i].parts])) };
 }
 
+export const ranksOf = (merges) => new Map(merges.map((pair, i) => [pair.join(' '), i]));
+
+/** The tokens of a piece that no merge was learned from: merges are made in the order in which they were learned. */
+export function applyMerges(piece, merges, ranks = ranksOf(merges)) {
+  let parts = [...piece];
+  for (;;) {
+    const rank = Math.min(...parts.map((part, i) => ranks.get(`${part} ${parts[i + 1]}`) ?? Infinity));
+    if (rank === Infinity) return parts;
+    parts = joined(parts, ...merges[rank]);
+  }
+}
+
 function joined(parts, left, right) {
   const out = [];
   for (let i = 0; i < parts.length; i++) {
@@ -73,8 +85,9 @@ function joined(parts, left, right) {
   return out;
 }
 
+/** The mask takes the space before it, as RoBERTa's does: it stands for a word, which begins with its space. */
 const special = (content, id) => (
-  { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true });
+  { id, content, single_word: false, lstrip: content === '<mask>', rstrip: false, normalized: false, special: true });
 const byteLevel = { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true };
 
 /**

@@ -39,6 +39,7 @@ export { isBuiltInData, suites } from './data/suites.js';
 export { type ResolveOptions, type ResolvedModel, builtInModels, modelFrom, resolveModel } from './hub/resolve.js';
 export { type HubSettings, hubSettings } from './hub/settings.js';
 export { type Clip, loadClip } from './models/clip/model.js';
+export { newGpt2 } from './models/gpt2/index.js';
 export { newRoberta } from './models/roberta/index.js';
 export { type PictoClip, type PictoConfig, loadPicto, newPictoClip } from './models/picto/index.js';
 export {

@@ -1,12 +1,17 @@
-/** The recipe of the built-in text models: its vocabulary, and what its batches hold. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+/** The built-in text models and their recipe: what they compute, the vocabulary, and what batches hold. */
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readWordTokenizer } from '../src/data/tokenizer.js';
+import { readCheckpoint } from '../src/hub/checkpoint.js';
+import { resolveModel } from '../src/hub/resolve.js';
+import { expectClose, expected, run, testRuntime } from '../src/models/testing/reference.js';
+import { loadTextModel } from '../src/models/text-models.js';
+import * as f from '../src/nn/functional.js';
 import { Random } from '../src/util/random.js';
-import type { Tensor } from '../src/util/tensor.js';
+import { type Tensor, int64 } from '../src/util/tensor.js';
 import { repository } from './command.js';
 
 interface Learned { tokens: string[]; merges: [string, string][]; segments: Map<string, string[]> }
@@ -15,6 +20,7 @@ type Step = (step: number) => Record<'ids' | 'mask' | 'places' | 'targets' | 'we
 interface Recipe {
   split: (text: string) => string[];
   learnMerges: (counts: Map<string, number>, size: number) => Learned;
+  applyMerges: (piece: string, merges: [string, string][]) => string[];
   tokenizerFiles: (layout: 'roberta' | 'gpt2', learned: Learned, length: number) => Files;
   packRows: (texts: number[][], length: number, random: Random) => number[][];
   maskedBatches: (options: object) => Step;
@@ -28,6 +34,38 @@ beforeAll(async () => {
 });
 
 const numbers = (tensor: Tensor): number[] => [...tensor.data].map(Number);
+
+const runtime = testRuntime();
+
+describe.each(['picto-roberta'])('the built-in %s', (name) => {
+  test('reads and computes as transformers does', async () => {
+    const { path } = await resolveModel(name);
+    const reference = await expected('picto-text', name);
+    const { texts, ids } = JSON.parse(await readFile(join(repository, 'fixtures/picto-text', `${name}.json`), 'utf8')) as {
+      texts: string[]; ids: number[][] };
+    const model = loadTextModel(await readCheckpoint(path));
+    const tokenizer = await readWordTokenizer(path, { vocabularySize: model.vocabulary });
+    for (const [i, text] of texts.entries()) {
+      expect(tokenizer.tokens(text)).toEqual(ids[i]);
+      const shape = [1, ids[i]!.length];
+      const { last, logits } = await run(runtime, (graph) => {
+        const tokens = model.embed(graph.input('ids', 'int64', shape));
+        if (model.kind === 'encoder-decoder') throw new Error(`${name} is no encoder or decoder`);
+        const states = model.kind === 'encoder' ? model.encode(tokens) : model.decode(tokens);
+        const rows = f.reshape(states.last, [shape[1]!, model.width]);
+        return { last: rows, logits: f.reshape(model.logits(f.slice(rows, 0, shape[1]! - 1, shape[1]!)), [-1]) };
+      }, { ids: int64(shape, ids[i]!) });
+      expectClose(last, reference(`last.${i}`), `last of ${text}`);
+      expectClose(logits, reference(`logits.${i}`), `logits of ${text}`);
+    }
+  });
+
+  test('is no larger than 8 MB, and knows positions for 64 tokens', async () => {
+    const { path } = await resolveModel(name);
+    expect((await stat(join(path, 'model.safetensors'))).size).toBeLessThan(8_000_000);
+    expect(loadTextModel(await readCheckpoint(path)).positions).toBe(64);
+  });
+});
 
 describe('the vocabulary', () => {
   test('joins what is next to each other most often', () => {
@@ -57,6 +95,7 @@ describe('the vocabulary', () => {
       for (const sentence of sentences) {
         const ids = recipe.split(sentence).flatMap((piece) => learned.segments.get(piece)!.map(id));
         expect(tokenizer.tokens(sentence, { marks: false })).toEqual(ids);
+        expect(recipe.split(sentence).flatMap((piece) => recipe.applyMerges(piece, learned.merges).map(id))).toEqual(ids);
         expect(tokenizer.text(ids).trim()).toBe(sentence.toLowerCase());
       }
       const marked = tokenizer.tokens('the dog');

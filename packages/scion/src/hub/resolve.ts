@@ -14,6 +14,7 @@ const packaged = fileURLToPath(new URL('../../models/', import.meta.url));
 /** Models that come with the package, and what each is for. */
 export const builtInModels: Readonly<Record<string, string>> = {
   picto: 'for pictograms and icons, not for photographs',
+  'picto-roberta': 'reads short English texts, no pictures',
 };
 export const defaultModel = 'picto';
 

@@ -17,10 +17,11 @@ export function addModels(program: Command): void {
     .action(async (options: { json?: boolean }) => {
       const { endpoint, cache, offline } = await hubSettings();
       const checkpoints = publicCheckpoints();
+      const width = Math.max(...Object.keys(builtInModels).map(({ length }) => length));
       const facts = { built_in: builtInModels, architectures: modelTypes, checkpoints, archives, endpoint, cache, offline };
       print(options.json === true, facts, () => [
         'Built in, without a download',
-        ...Object.entries(builtInModels).map(([name, what]) => `  --model ${name}   ${what}`),
+        ...Object.entries(builtInModels).map(([name, what]) => `  ${name.padEnd(width)}   ${what}`),
         '',
         `Architectures that work (model_type in config.json): ${modelTypes.join(', ')}; and OpenAI's own CLIP archives`,
         'without a config.json, ResNets among them.',

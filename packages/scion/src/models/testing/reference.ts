@@ -19,9 +19,9 @@ export function testRuntime(): Runtime {
   return runtime;
 }
 
-/** The tensors of `expected.safetensors` in a folder of the fixtures, by name. */
-export async function expected(folder: string): Promise<(tensor: string) => Tensor> {
-  const { tensors } = await readSafetensors(`${fixtures}${folder}/expected.safetensors`);
+/** The tensors of `expected.safetensors`, or another such file, in a folder of the fixtures, by name. */
+export async function expected(folder: string, file = 'expected'): Promise<(tensor: string) => Tensor> {
+  const { tensors } = await readSafetensors(`${fixtures}${folder}/${file}.safetensors`);
   return (tensor) => {
     const found = tensors.get(tensor);
     if (!found) throw new Error(`${folder} has no ${tensor}`);
