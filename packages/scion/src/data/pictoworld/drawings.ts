@@ -45,7 +45,10 @@ export async function readDrawings(wanted?: readonly string[], styles?: readonly
   const all = chosen.map((kind) => {
     const [task, className] = kind.source.split('/') as [string, string];
     const { split, pictures } = packed.get(task)!;
-    const of = (part: 'train' | 'test'): Drawing[] => split[part].filter(([, , name]) => name === className)
+    // classes of interface icons take synonyms in too: a bell is no notification
+    const words = [className, kind.name].map((name) => name.replace(' ', '-'));
+    const of = (part: 'train' | 'test'): Drawing[] => split[part]
+      .filter(([path, , name]) => name === className && words.some((w) => path.split('/')[1]!.includes(w)))
       .map(([path]) => ({ path, style: path.split('/')[0]!, svg: pictures[path]!, plain: isPlain(pictures[path]!) }));
     return { kind, seen: of('train'), heldOut: of('test') };
   });

@@ -16,7 +16,7 @@ const table: Readonly<Record<string, readonly string[]>> = {
     'pig', 'rabbit', 'snail', 'snake', 'spider', 'turtle', 'whale',
   ],
   food: [
-    'banana', 'carrot', 'cookie', 'cupcake', 'egg', 'hamburger', 'ice cream', 'lemon', 'pear', 'pizza', 'strawberry',
+    'banana', 'carrot', 'cookie', 'cupcake', 'doughnut', 'egg', 'ice cream', 'lemon', 'pear', 'pizza', 'strawberry',
     'wine glass',
   ],
   'transport-and-places': [
