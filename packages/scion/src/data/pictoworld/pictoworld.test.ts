@@ -54,6 +54,24 @@ test('a wording says nothing of its answer', async () => {
   for (const color of new Set(colors.map((q) => q.answer))) expect(share(colors, color)).toBeLessThan(0.2);
 });
 
+test('answers learned by wording alone are no better than chance on new scenes', async () => {
+  const all = await readDrawings();
+  const [train, val] = (['train', 'val'] as const).map((split, i) => (
+    askQuestions(Random.seeded(6 + i), sampleScenes(Random.seeded(8 + i), split, 2000 - 1500 * i, all), 4, all.map((k) => k.kind)).flat()));
+  const given = new Map<string, Map<string, number>>();
+  for (const { question, answer } of train!) {
+    const answers = given.get(question) ?? new Map<string, number>();
+    given.set(question, answers.set(answer, (answers.get(answer) ?? 0) + 1));
+  }
+  const guess = (question: string): string | undefined =>
+    [...given.get(question) ?? []].sort((a, b) => b[1] - a[1])[0]?.[0];
+  const possible = { 'yes/no': 2, number: 5, other: 8 };
+  const right = val!.filter((q) => guess(q.question) === q.answer).length / val!.length;
+  const chance = val!.reduce((sum, q) => sum + 1 / possible[q.answerType], 0) / val!.length;
+  expect(right).toBeGreaterThan(0.05);
+  expect(right).toBeLessThan(chance + 0.02);
+}, 60_000);
+
 test('bad options are named', async () => {
   const folder = join(root, 'bad');
   await expect(generateWorld(folder, { scenes: 3 })).rejects.toThrow('scenes: 3: expected a whole number from 20');
