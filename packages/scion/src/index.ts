@@ -36,6 +36,7 @@ export { readOnnxModel } from './hub/onnx-files.js';
 export type { BuildOptions, ImportedModel, LayerCall, ReplaceLayer, StoredConstant } from './onnx/import.js';
 export type { ImportedLinear, ImportedNorm } from './onnx/layers.js';
 export { isBuiltInData, suites } from './data/suites.js';
+export { type WorldCounts, type WorldOptions, generateWorld } from './data/pictoworld/index.js';
 export { type ResolveOptions, type ResolvedModel, builtInModels, modelFrom, resolveModel } from './hub/resolve.js';
 export { type HubSettings, hubSettings } from './hub/settings.js';
 export { type Clip, loadClip } from './models/clip/model.js';

@@ -12,6 +12,7 @@ import { addModels } from './commands/models.js';
 import { addServe } from './commands/serve.js';
 import { addTrain } from './commands/train.js';
 import { addUse } from './commands/use.js';
+import { addWorld } from './commands/world.js';
 import { report } from './output.js';
 
 const program = new Command('scion')
@@ -42,6 +43,7 @@ addMerge(program);
 addModels(program);
 addLook(program);
 addServe(program);
+addWorld(program);
 for (const command of program.commands) command.exitOverride();
 
 // a reader that closes early (scion eval … | head) is no failure
