@@ -1,5 +1,17 @@
 /** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
-export { addClass, compare, describeRecipe, encodePictures, exportRun, loadRun, openRuns, resume, train } from './pipeline/index.js';
+export {
+  addClass, compare, describeRecipe, encodePictures, exportRun, loadLanguageRun, loadRun, openRuns, resume, resumeLanguage, train,
+  trainLanguage,
+} from './pipeline/index.js';
+export { openTextModel } from './pipeline/text-model.js';
+export {
+  type LanguageRecipeInput, type LanguageTask, describeLanguageField, isLanguageTask, resolveLanguageRecipe,
+} from './trainer/language/recipe.js';
+export type {
+  Answered, Captioned, LanguageEvaluation, LanguageRun, LanguageRunOptions,
+} from './trainer/language/run.js';
+export type { LanguageTrainOptions } from './trainer/language/train.js';
+export { taskOf } from './trainer/run-folder.js';
 export { openBackbone } from './pipeline/backbone.js';
 export { type MergeOptions, type MergedModel, mergeModel } from './pipeline/merge.js';
 export type { CompareOptions, ComparisonCell, ComparisonDataset, ComparisonResult } from './trainer/compare.js';
@@ -18,7 +30,7 @@ export { type ComparisonInput, type RecipeInput, describeField, resolveCompariso
 export { type PictureInput, pictureIssues } from './trainer/recipe-source.js';
 export type { Evaluation, ImagePrediction, PredictOptions, Prediction, Run } from './trainer/run.js';
 export { type RunSet, type RunSetOptions } from './trainer/run-set.js';
-export { type RunInfo } from './trainer/run-info.js';
+export { type LanguageRunInfo, type RunInfo } from './trainer/run-info.js';
 export type { RunOptions } from './trainer/run-pictures.js';
 export { type TrainOptions, environment, version } from './trainer/train.js';
 export { type ClassificationReport } from './tasks/classification.js';
@@ -40,6 +52,7 @@ export { type WorldCounts, type WorldOptions, generateWorld } from './data/picto
 export { type ResolveOptions, type ResolvedModel, builtInModels, modelFrom, resolveModel } from './hub/resolve.js';
 export { type HubSettings, hubSettings } from './hub/settings.js';
 export { type Clip, loadClip } from './models/clip/model.js';
+export { newBart } from './models/bart/index.js';
 export { newGpt2 } from './models/gpt2/index.js';
 export { newRoberta } from './models/roberta/index.js';
 export { type PictoClip, type PictoConfig, loadPicto, newPictoClip } from './models/picto/index.js';
@@ -50,8 +63,6 @@ export { type PretrainOptions, type PretrainScore, pretrain } from './trainer/pr
 export { type Backbone as BackboneModel, loadBackbone, modelTypes } from './models/index.js';
 export { loadTextModel, textModelTypes } from './models/text-models.js';
 export type { EncoderDecoder, TextDecoder, TextEncoder, TextModel } from './models/text.js';
-export { newBart } from './models/bart/index.js';
-export { newGpt2 } from './models/gpt2/index.js';
 export {
   type Condition, type Generated, type GenerationOptions, type GenerationSource, type Generator, type GeneratorOptions,
   generationOptions, openGenerator,

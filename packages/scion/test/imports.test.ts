@@ -44,7 +44,7 @@ const layout: Readonly<Record<string, Rule>> = {
   // what runs in a page too (compile, fit, select, …) stays free of Node
   trainer: {
     folders: [...compute, 'formats', 'data', 'tasks', 'hub'], packages: ['zod'],
-    node: /^(run.*|train|describe|parity|pictures|encode|classes)\.ts$/,
+    node: /^(run.*|train|describe|parity|pictures|encode|classes|language\/(prepare|run|train))\.ts$/,
   },
   export: {
     folders: [...compute, 'formats', 'data', 'trainer'], packages: ['@bufbuild/protobuf'], node: /^run\.ts$/,

@@ -284,10 +284,13 @@ export function collect<T>(issues: Issue[], body: () => T): T | undefined {
 }
 
 /** What a value of a recipe means, for help texts: `describeField('training.lr')`. */
-export function describeField(path: string): string {
+export const describeField = (path: string): string => describeIn(recipe, path);
+
+/** The same of any schema. */
+export function describeIn(schema: z.ZodType, path: string): string {
   let at: unknown = path
     .split('.')
-    .reduce<unknown>((schema, key) => (unwrap(schema) as { shape?: Record<string, unknown> }).shape?.[key], recipe);
+    .reduce<unknown>((inner, key) => (unwrap(inner) as { shape?: Record<string, unknown> }).shape?.[key], schema);
   for (; at; at = (at as { unwrap?: () => unknown }).unwrap?.()) {
     const { description } = at as { description?: string };
     if (description !== undefined) return description;

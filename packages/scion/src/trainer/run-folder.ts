@@ -33,7 +33,7 @@ import type { MethodInfo } from '../peft/index.js';
 import type { Tensors } from '../runtime/session.js';
 import { inputError, usageError } from '../util/errors.js';
 import type { Checkpoint, Metric } from './descend.js';
-import { type AnyRunInfo, type RunInfo, parseRunInfo } from './run-info.js';
+import { type AnyRunInfo, type RunInfo, parseRunInfo, parseTask } from './run-info.js';
 
 export const files = {
   info: 'run.json',
@@ -237,6 +237,9 @@ export async function checkFree(path: string): Promise<void> {
 
 /** Reads `run.json`. @throws ScionError where there is none, or a newer Scion has written it */
 export const readRunInfo = (path: string): Promise<RunInfo> => readInfo(path, parseRunInfo);
+
+/** The task of a run: undefined for classes of pictures. @throws ScionError where there is no run */
+export const taskOf = (path: string): Promise<unknown> => readInfo(path, parseTask);
 
 /** The same for runs of any kind. */
 export async function readInfo<I>(path: string, parse: (text: string, file: string) => I): Promise<I> {

@@ -53,7 +53,7 @@ export async function fitLanguage(options: LanguageFitOptions): Promise<Fit> {
     return await followGradient({
       ...options, program, rows: train.length, batch: objective.shape.rows, epochs: training.epochs,
       feeds: (_, index) => Promise.resolve(objective.feeds(index.map((row) => (row === undefined ? undefined : train[row]!)))),
-      ...(scorer && { validate: scorer.score }),
+      ...(scorer && { validate: (session) => scorer.score(session) }),
     });
   } finally {
     await scorer?.release();

@@ -1,13 +1,12 @@
 /** All that a training of a task with words needs: models opened, pictures encoded, texts as rows of numbers. */
 import { createHash } from 'node:crypto';
-import type { Picture } from '../../data/feature-file.js';
 import type { BackboneMethod } from '../../peft/index.js';
 import type { Runtime } from '../../runtime/session.js';
 import {
   type AnswerVocabulary, answerVocabulary, softScores, vocabularyCoverage,
 } from '../../tasks/vqa/index.js';
 import type { Sight, VisionText } from '../../nn/vision-text.js';
-import { inputError } from '../../util/errors.js';
+import { type ScionError, inputError } from '../../util/errors.js';
 import { Random } from '../../util/random.js';
 import type { SourceOptions } from '../pictures.js';
 import {
@@ -56,7 +55,7 @@ export async function prepareTask(
   const seen = await picturesOf(runtime, recipe, data, chosen, models, options, warnings);
   const vocabulary = vocabularyFor(recipe, models, seen.examples.train ?? [], warnings);
   const words = languageSplits.map((split) => seen.examples[split]?.map(({ id, picture, question, answers, captions }) =>
-    [id, seen.pictures[picture]?.sha256, question, answers, captions]));
+    [id, seen.hashes[picture], question, answers, captions]));
   const digest = createHash('sha256').update(JSON.stringify([words, models.text.digest, models.images?.digest])).digest('hex');
   return {
     data, models, warnings, digest, examples: seen.examples,
@@ -70,37 +69,36 @@ async function picturesOf(
   runtime: Runtime, recipe: LanguageRecipe, data: LanguageData, chosen: Readonly<Partial<Record<LanguageSplit, readonly Example[]>>>,
   { images }: LanguageModels, options: SourceOptions, warnings: string[],
 ): Promise<{
-  pictures: readonly Picture[]; examples: Partial<Record<LanguageSplit, readonly Example[]>>; visual?: Visual;
-  size?: { tokens: number; dim: number };
+  /** SHA-256 of each picture, as the examples count them; of those that are not seen, none. */
+  hashes: readonly (string | undefined)[];
+  examples: Partial<Record<LanguageSplit, readonly Example[]>>; visual?: Visual; size?: { tokens: number; dim: number };
 }> {
+  if (recipe.visual === 'none' || !images) return { hashes: [], examples: chosen };
   const used = [...new Set(Object.values(chosen).flatMap((all) => all.map(({ picture }) => picture)))];
-  const pictures = used.map((picture) => data.pictures[picture]!);
   const place = new Map(used.map((picture, i) => [picture, i]));
-  const moved = (rows?: Int32Array) => Object.fromEntries(Object.entries(chosen).map(([split, all]) =>
-    [split, all.flatMap((example) => {
-      const at = place.get(example.picture)!;
-      const picture = rows ? rows[at]! : at;
-      return picture < 0 ? [] : [{ ...example, picture }];
-    })])) as Partial<Record<LanguageSplit, readonly Example[]>>;
-  if (recipe.visual === 'none' || !images) return { pictures, examples: moved() };
   let left = 0;
-  const skip = (error: Parameters<NonNullable<SourceOptions['onBad']>>[0]): void => {
+  const skip = (error: ScionError): void => {
     left++;
     options.onBad?.(error);
   };
-  const { visual, rows } = await encodePicturesOf(runtime, images, pictures, recipe.visual, recipe, {
-    ...options, ...(recipe.skip_bad && { skip }),
-  });
+  const { visual, rows, hashes } = await encodePicturesOf(
+    runtime, images, used.map((picture) => data.pictures[picture]!), recipe.visual, recipe, { ...options, ...(recipe.skip_bad && { skip }) });
   if (left > 0) warnings.push(`${left} pictures cannot be read and are left out, with what is asked or said about them`);
-  const kept = pictures.filter((_, i) => rows[i]! >= 0);
-  return { pictures: kept, examples: moved(rows), visual, size: { tokens: visual.tokens, dim: visual.dim } };
+  const examples = Object.fromEntries(Object.entries(chosen).map(([split, all]) => [split, all.flatMap((example) => {
+    const picture = rows[place.get(example.picture)!]!;
+    return picture < 0 ? [] : [{ ...example, picture }];
+  })]));
+  const kept = hashes.filter((_, i) => rows[i]! >= 0);
+  return { hashes: kept, examples, visual, size: { tokens: visual.tokens, dim: visual.dim } };
 }
 
 function vocabularyFor(
   recipe: LanguageRecipe, { text }: LanguageModels, train: readonly Example[], warnings: string[],
 ): AnswerVocabulary | undefined {
   if (isWritten(recipe, text.fresh(), text.name)) return undefined;
-  const vocabulary = answerVocabulary(train, { size: recipe.answers });
+  // GQA has one answer to a question, and compares to the letter
+  const form = train.every(({ answers }) => answers?.length === 1) ? 'written' : 'normalised';
+  const vocabulary = answerVocabulary(train, { size: recipe.answers, form });
   if (vocabulary.answers.length < 2) {
     throw inputError(recipe.data, `its training questions have ${vocabulary.answers.length} different answers, expected two at least`);
   }
@@ -126,10 +124,10 @@ export function modelOf(
 export function rowsOf(
   examples: readonly Example[], maker: RowMaker, vocabulary: AnswerVocabulary | undefined,
 ): Row[] {
-  return examples.flatMap(({ picture, question, answers = [], captions }): Row[] => {
+  return examples.flatMap(({ picture, question, answers = [], usualAnswer, captions }): Row[] => {
     if (captions) return captions.filter((text) => text.trim() !== '').map((text) => maker.row(picture, undefined, text));
     if (!vocabulary) {
-      const answer = mostFrequent(answers);
+      const answer = usualAnswer ?? mostFrequent(answers);
       return answer === undefined ? [] : [maker.row(picture, question, answer)];
     }
     const { places, scores } = softScores(answers, vocabulary);

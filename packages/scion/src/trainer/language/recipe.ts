@@ -5,7 +5,7 @@ import { devices } from '../../runtime/session.js';
 import { type Issue, ScionError } from '../../util/errors.js';
 import { generationOptions } from '../generate/index.js';
 import { parse } from '../parse.js';
-import { type Training, collect, resolveTraining, trainingChanges } from '../recipe.js';
+import { type Training, collect, describeIn, resolveTraining, trainingChanges } from '../recipe.js';
 
 export const languageTasks = ['vqa', 'caption'] as const;
 export type LanguageTask = (typeof languageTasks)[number];
@@ -37,7 +37,7 @@ const fields = {
   test_examples: z.union([z.number().int().min(1), z.literal('all')]).default('all').describe('test examples'),
   max_length: z.number().int().min(4).max(4096).optional()
     .describe('tokens of a text; longer ones are cut. The longest of training where absent'),
-  generation: generation.prefault({}),
+  generation: generation.prefault({}).describe('how texts are written'),
   skip_bad: z.boolean().default(false).describe('leave out pictures that cannot be read, instead of stopping'),
   cache: z.boolean().default(true).describe('whether features of pictures are kept for the next time'),
   threads: z.number().int().min(1).max(1024).optional().describe('threads of ONNX Runtime; all cores where absent'),
@@ -117,5 +117,5 @@ function contradictions({ task, head, visual, prefix, generation: g }: z.output<
   return issues;
 }
 
-/** What a value of a recipe means, for help texts. */
-export const languageFields = { ...fields, generation: generation.shape } as const;
+/** What a value of a recipe means, for help texts: `describeLanguageField('text_model')`. */
+export const describeLanguageField = (path: string): string => describeIn(recipe, path);

@@ -1,14 +1,12 @@
 /** A finished run of a task with pictures and words: answers questions, writes captions, is evaluated. */
 import { join } from 'node:path';
-import type { Picture } from '../../data/feature-file.js';
 import { listPictures } from '../../data/picture-list.js';
-import { sha256 } from '../../formats/files.js';
 import { readSafetensors } from '../../formats/safetensors-node.js';
 import { getMethod, isBackboneMethod } from '../../peft/index.js';
 import { nodeRuntime } from '../../runtime/node.js';
 import type { Runtime, Tensors } from '../../runtime/session.js';
-import { type CaptionScores, captionScores } from '../../tasks/captioning/metrics/index.js';
-import { type AnswerReport, vocabularyOf, vqaAccuracy } from '../../tasks/vqa/index.js';
+import { captionScores } from '../../tasks/captioning/metrics/caption-scores.js';
+import { type AnswerReport, gqaAccuracy, vocabularyOf, vqaAccuracy } from '../../tasks/vqa/index.js';
 import type { VisionText } from '../../nn/vision-text.js';
 import { inputError, usageError } from '../../util/errors.js';
 import { checkDevice } from '../check-runtime.js';
@@ -93,9 +91,7 @@ export function openLanguageRun(
     const found = await listPictures(paths);
     const { models: { images } } = await open();
     if (recipe.visual === 'none' || !images) return { read: found };
-    const pictures: Picture[] = [];
-    for (const file of found) pictures.push({ path: file, sha256: await sha256(file), view: 0 });
-    const { visual, rows } = await encodePicturesOf(started(), images, pictures, recipe.visual, recipe, {
+    const { visual, rows } = await encodePicturesOf(started(), images, found.map((file) => ({ path: file })), recipe.visual, { ...recipe, cache: false }, {
       ...options, ...(options.skipBad && { skip: (error) => options.onBad?.(error) }),
     });
     return { read: found.filter((_, i) => rows[i]! >= 0), visual };
@@ -209,17 +205,14 @@ export async function evaluateExamples(
   const said = examples.map(({ id, question, answers, captions }, i) =>
     ({ id, ...(question === undefined ? {} : { question }), text: texts[i]!, references: answers ?? captions ?? [] }));
   if (task === 'caption') {
-    const { metrics } = captionMetrics(captionScores(said.map(({ text, references }) => ({ candidate: text, references }))));
+    const { perExample: _, ...metrics } = captionScores(said.map(({ text, references }) => ({ candidate: text, references })));
     return { examples: examples.length, metrics, said };
   }
-  const { perQuestion: _, ...report } = vqaAccuracy(examples.map(({ answers = [], questionType, answerType }, i) => ({
-    answer: texts[i]!, answers: answers.length === 1 ? Array<string>(10).fill(answers[0]!) : answers,
+  // GQA has one answer to a question, and compares to the letter
+  const accuracy = examples.every(({ answers }) => answers!.length === 1) ? gqaAccuracy : vqaAccuracy;
+  const { perQuestion: _, ...report } = accuracy(examples.map(({ answers = [], questionType, answerType }, i) => ({
+    answer: texts[i]!, answers,
     ...(questionType === undefined ? {} : { questionType }), ...(answerType === undefined ? {} : { answerType }),
   })));
   return { examples: examples.length, metrics: { accuracy: report.overall }, report, said };
-}
-
-function captionMetrics(scores: CaptionScores): { metrics: Record<string, number> } {
-  const metrics = Object.fromEntries(Object.entries(scores).filter((entry): entry is [string, number] => typeof entry[1] === 'number'));
-  return { metrics };
 }

@@ -8,7 +8,7 @@ import { rougeL } from './rouge-l.js';
 /** A generated caption and what people wrote about the same picture. */
 export interface CaptionExample {
   candidate: string;
-  references: string[];
+  references: readonly string[];
 }
 
 const names = ['bleu1', 'bleu2', 'bleu3', 'bleu4', 'rougeL', 'ciderD', 'meteorExactStem'] as const;
