@@ -71,9 +71,9 @@ export async function compareLanguage(
     warnings.add(warning);
   };
   const plans = comparison.seeds.flatMap((seed) => comparison.methods.map((variant): Plan => ({ variant, seed })));
-  const { data, ...recipe } = comparison;
+  const { data } = comparison;
   const journal = options.journal === undefined ? undefined
-    : await openJournal(options.journal, { scion: version, recipe, data: { data } }, cellSchema);
+    : await openJournal(options.journal, { scion: version, recipe: { ...comparison }, data: {} }, cellSchema);
   const key = ({ method, seed }: Pick<LanguageCell, 'method' | 'seed'>): string => JSON.stringify([method, seed]);
   const keyOf = ({ variant, seed }: Plan): string => key({ method: variant.name, seed });
   const cells = new Map(journal?.cells.map((cell) => [key(cell), cell]));
