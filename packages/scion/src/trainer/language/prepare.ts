@@ -24,7 +24,7 @@ export interface PreparedTask {
   readonly models: LanguageModels;
   readonly visual?: Visual;
   readonly sight?: Sight;
-  /** Answers to choose among; absent where they are written. */
+  /** Answers to choose among; absent where they are written, or nothing is trained. */
   readonly vocabulary?: AnswerVocabulary;
   /** Drawn and readable. */
   readonly examples: Readonly<Partial<Record<LanguageSplit, readonly Example[]>>>;
@@ -53,7 +53,7 @@ export async function prepareTask(
   const chosen = Object.fromEntries(need.map((split) =>
     [split, drawn(data.splits[split] ?? [], limits[split], random.child('examples', split))])) as Record<LanguageSplit, readonly Example[]>;
   const seen = await picturesOf(runtime, recipe, data, chosen, models, options, warnings);
-  const vocabulary = vocabularyFor(recipe, models, seen.examples.train ?? [], warnings);
+  const vocabulary = need.includes('train') ? vocabularyFor(recipe, models, seen.examples.train ?? [], warnings) : undefined;
   const words = languageSplits.map((split) => seen.examples[split]?.map(({ id, picture, question, answers, captions }) =>
     [id, seen.hashes[picture], question, answers, captions]));
   const digest = createHash('sha256').update(JSON.stringify([words, models.text.digest, models.images?.digest])).digest('hex');
