@@ -6,10 +6,12 @@ multiplied, and B is grouped, as the authors' loralib layer has it. The loss is 
 requests are those of engine.py, but that load has
 
     {"op": "load", "weights": PATH, "settings": PATH, "adapter": PATH, "inputs": PATH, "batch": 16, "threads": 2}
+    {"op": "generate", "beams": 5, "words": 20}     {"ok": true, "seconds": s, "ids": [[..]]}
 
 Without torch or transformers, load answers {"ok": false, "error": "no torch"}.
 """
 import json
+import time
 
 import engine
 
@@ -61,7 +63,7 @@ class Caption(engine.Engine):
             raise ValueError(f"{weights}: missing {missing}, unexpected {unexpected}")
         self.gpt2.tie_weights()
         self.gpt2.requires_grad_(False)
-        sight = {"visual": self.visual}
+        self.sight = sight = {"visual": self.visual}
         factors = load_file(adapter)
         for i, block in enumerate(self.gpt2.transformer.h):
             a, b = (factors[f"text_model.transformer.h.{i}.attn.c_attn.lora_{which}.weight"].clone() for which in "AB")
@@ -79,6 +81,17 @@ class Caption(engine.Engine):
     def loss(self):
         return F.cross_entropy(self.logits().flatten(0, 1), self.labels.flatten())
 
+    def generate(self, beams, words):
+        """Ids that beam search writes after the picture and the begin token."""
+        self.gpt2.eval()
+        self.sight["visual"] = self.visual.repeat_interleave(beams, 0)
+        begin = self.gpt2.transformer.wte(torch.full((len(self.visual), 1), self.gpt2.config.bos_token_id))
+        start = time.perf_counter()
+        ids = self.gpt2.generate(
+            inputs_embeds=torch.cat([self.visual, begin], 1), attention_mask=torch.ones(len(self.visual), 2), num_beams=beams,
+            max_new_tokens=words, eos_token_id=None, pad_token_id=0, do_sample=False)
+        return {"seconds": time.perf_counter() - start, "ids": ids.tolist()}
+
     def output(self):
         with torch.inference_mode():
             y = self.logits()[:, 0, :512]
@@ -87,5 +100,5 @@ class Caption(engine.Engine):
 
 if __name__ == "__main__":
     caption = Caption()
-    measured = {name: getattr(caption, name) for name in ("load", "forward", "train", "output")}
+    measured = {name: getattr(caption, name) for name in ("load", "forward", "train", "output", "generate")}
     engine.serve({**measured, "memory": engine.memory, "reset_memory": engine.reset_memory})
