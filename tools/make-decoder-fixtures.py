@@ -3,7 +3,7 @@ and generates from them.
 
     python tools/make-decoder-fixtures.py
 
-Needs torch, transformers and safetensors. fixtures/README.md describes the files.
+Needs torch, transformers, peft and safetensors. fixtures/README.md describes the files.
 """
 import json
 from collections import Counter
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import BartConfig, BartForConditionalGeneration, BartModel, GPT2Config, GPT2LMHeadModel, GPT2Model
 
@@ -139,6 +140,23 @@ def gpt2():
         "padded_logits": hidden.logits, **states("padded_state", hidden.hidden_states),
     })
     write_generations(folder, generations(model, texts(2, [5, 3, 8, 1]), 3, True, CASES))
+
+    adapted = get_peft_model(model, LoraConfig(
+        r=2, lora_alpha=6, target_modules=["c_attn", "mlp.c_proj"], fan_in_fan_out=True, task_type="CAUSAL_LM"))
+    generator = torch.Generator().manual_seed(13)
+    with torch.no_grad():
+        for name, p in adapted.named_parameters():
+            if "lora_" in name:
+                p.copy_(0.4 * torch.randn(p.shape, generator=generator))
+        out = adapted.eval()(ids[:1])
+    folder = FIXTURES / "gpt2" / "lora"
+    adapted.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "gpt2/lm-head"
+    config["target_modules"].sort()
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write(folder, {"ids": ids[:1], "logits": out.logits})
 
     # published as `gpt2` is: GPT2Model without a prefix, with the masks of old versions, here in halves
     config = GPT2Config(vocab_size=WORDS, n_positions=40, n_embd=24, n_layer=2, n_head=3, activation_function="relu",

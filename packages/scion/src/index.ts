@@ -1,5 +1,19 @@
 /** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
-export { addClass, compare, describeRecipe, encodePictures, exportRun, loadRun, openRuns, resume, train } from './pipeline/index.js';
+export {
+  addClass, compare, compareLanguage, describeRecipe, encodePictures, exportRun, loadLanguageRun, loadRun, openRuns, resume, resumeLanguage, train,
+  trainLanguage,
+} from './pipeline/index.js';
+export { openTextModel } from './pipeline/text-model.js';
+export {
+  type LanguageComparisonInput, type LanguageRecipeInput, type LanguageTask, describeLanguageField, isLanguageTask,
+  resolveLanguageComparison, resolveLanguageRecipe,
+} from './trainer/language/recipe.js';
+export type {
+  Answered, Captioned, LanguageEvaluation, LanguageRun, LanguageRunOptions,
+} from './trainer/language/run.js';
+export type { LanguageCell, LanguageCompareOptions, LanguageComparisonResult } from './trainer/language/compare.js';
+export type { LanguageTrainOptions } from './trainer/language/train.js';
+export { taskOf } from './trainer/run-folder.js';
 export { openBackbone } from './pipeline/backbone.js';
 export { type MergeOptions, type MergedModel, mergeModel } from './pipeline/merge.js';
 export type { CompareOptions, ComparisonCell, ComparisonDataset, ComparisonResult } from './trainer/compare.js';
@@ -18,7 +32,7 @@ export { type ComparisonInput, type RecipeInput, describeField, resolveCompariso
 export { type PictureInput, pictureIssues } from './trainer/recipe-source.js';
 export type { Evaluation, ImagePrediction, PredictOptions, Prediction, Run } from './trainer/run.js';
 export { type RunSet, type RunSetOptions } from './trainer/run-set.js';
-export { type RunInfo } from './trainer/run-info.js';
+export { type LanguageRunInfo, type RunInfo } from './trainer/run-info.js';
 export type { RunOptions } from './trainer/run-pictures.js';
 export { type TrainOptions, environment, version } from './trainer/train.js';
 export { type ClassificationReport } from './tasks/classification.js';
@@ -36,9 +50,11 @@ export { readOnnxModel } from './hub/onnx-files.js';
 export type { BuildOptions, ImportedModel, LayerCall, ReplaceLayer, StoredConstant } from './onnx/import.js';
 export type { ImportedLinear, ImportedNorm } from './onnx/layers.js';
 export { isBuiltInData, suites } from './data/suites.js';
+export { type WorldCounts, type WorldOptions, generateWorld } from './data/pictoworld/index.js';
 export { type ResolveOptions, type ResolvedModel, builtInModels, modelFrom, resolveModel } from './hub/resolve.js';
 export { type HubSettings, hubSettings } from './hub/settings.js';
 export { type Clip, loadClip } from './models/clip/model.js';
+export { newBart } from './models/bart/index.js';
 export { newGpt2 } from './models/gpt2/index.js';
 export { newRoberta } from './models/roberta/index.js';
 export { type PictoClip, type PictoConfig, loadPicto, newPictoClip } from './models/picto/index.js';
@@ -47,6 +63,12 @@ export {
 } from './trainer/objectives.js';
 export { type PretrainOptions, type PretrainScore, pretrain } from './trainer/pretrain.js';
 export { type Backbone as BackboneModel, loadBackbone, modelTypes } from './models/index.js';
+export { loadTextModel, textModelTypes } from './models/text-models.js';
+export type { EncoderDecoder, TextDecoder, TextEncoder, TextModel } from './models/text.js';
+export {
+  type Condition, type Generated, type GenerationOptions, type GenerationSource, type Generator, type GeneratorOptions,
+  generationOptions, openGenerator,
+} from './trainer/generate/index.js';
 export { type PublicCheckpoint, archives, publicCheckpoints } from './models/checkpoints.js';
 export { type FeatureMethod, getMethod, methodNames } from './peft/index.js';
 export { bytesInWords } from './util/bytes.js';
@@ -61,3 +83,4 @@ export { type Device, devices } from './runtime/session.js';
 export { writeAtomically } from './formats/files.js';
 export { readSafetensors, writeSafetensors } from './formats/safetensors-node.js';
 export { Random } from './util/random.js';
+export { captionScores, type CaptionExample, type CaptionMetrics, type CaptionScores } from './tasks/captioning/metrics/caption-scores.js';

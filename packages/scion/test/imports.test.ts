@@ -35,20 +35,23 @@ const layout: Readonly<Record<string, Rule>> = {
   nn: { folders: ['formats', 'ir', 'ops'] },
   models: { folders: ['ir', 'nn', 'onnx'], packages: ['zod'] },
   peft: { folders: ['formats', 'ir', 'nn'], packages: ['zod'] },
-  data: { folders: ['formats'], packages: ['@huggingface/tokenizers', 'sharp', 'zod'], node: /^/ },
-  tasks: { folders: ['data', 'ir', 'nn'] },
+  data: {
+    folders: ['formats'], packages: ['@huggingface/tokenizers', 'hyparquet', 'hyparquet-compressors', 'sharp', 'yaml', 'zod'],
+    node: /^/,
+  },
+  tasks: { folders: ['data', 'ir', 'nn'], packages: ['@orama/stemmers'] },
   hub: { folders: ['formats', 'onnx'], packages: ['@huggingface/hub'], node: /^/ },
   // what runs in a page too (compile, fit, select, …) stays free of Node
   trainer: {
     folders: [...compute, 'formats', 'data', 'tasks', 'hub'], packages: ['zod'],
-    node: /^(run.*|train|describe|parity|pictures|encode|classes)\.ts$/,
+    node: /^(run.*|train|describe|parity|pictures|encode|classes|language\/(prepare|run|train))\.ts$/,
   },
   export: {
     folders: [...compute, 'formats', 'data', 'trainer'], packages: ['@bufbuild/protobuf'], node: /^run\.ts$/,
   },
   // the one place where training and models meet
   pipeline: {
-    folders: ['data', 'export', 'formats', 'hub', 'models', 'nn', 'peft', 'trainer'], node: /^(backbone|merge)\.ts$/,
+    folders: ['data', 'export', 'formats', 'hub', 'models', 'nn', 'peft', 'trainer'], node: /^(backbone|merge|text-model)\.ts$/,
   },
   cli: { ...surface, folders: ['index', 'server'] },
   server: { folders: ['index'], packages: ['@fastify/multipart', 'fastify', 'prom-client'], node: /^/ },

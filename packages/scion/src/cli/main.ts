@@ -2,6 +2,7 @@
 /** The command `scion`. */
 import { Command, CommanderError } from 'commander';
 import { version } from '../index.js';
+import { addAsk } from './commands/ask.js';
 import { addClasses } from './commands/classes.js';
 import { addCompare } from './commands/compare.js';
 import { addExport } from './commands/export.js';
@@ -12,6 +13,7 @@ import { addModels } from './commands/models.js';
 import { addServe } from './commands/serve.js';
 import { addTrain } from './commands/train.js';
 import { addUse } from './commands/use.js';
+import { addWorld } from './commands/world.js';
 import { report } from './output.js';
 
 const program = new Command('scion')
@@ -27,6 +29,9 @@ First steps:
   scion train --data FOLDER --model openai/clip-vit-base-patch32 --shots 16 --out runs/pictures
   scion predict runs/pictures new.jpg
   scion export runs/pictures --to onnx exported
+  scion world world --scenes 2000
+  scion train --task vqa --data world --set routing=mul --out runs/answers
+  scion predict runs/answers new.jpg --question "what colour is the car?"
   scion serve runs/pictures
   scion train --features FILE --method graph-adapter --shots 16 --out runs/first
   scion eval runs/first
@@ -35,6 +40,7 @@ Results are on stdout, progress on stderr. Exit codes: 0 done, 1 failed, 2 wrong
 addFeatures(program);
 addTrain(program);
 addUse(program);
+addAsk(program);
 addCompare(program);
 addClasses(program);
 addExport(program);
@@ -42,6 +48,7 @@ addMerge(program);
 addModels(program);
 addLook(program);
 addServe(program);
+addWorld(program);
 for (const command of program.commands) command.exitOverride();
 
 // a reader that closes early (scion eval … | head) is no failure

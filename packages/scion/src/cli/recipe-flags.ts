@@ -4,7 +4,7 @@ import { dirname, extname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import {
-  type Device, type Issue, ScionError, describeField, devices, inputError, isBuiltInData, modelFrom,
+  type Device, type Issue, ScionError, describeField, describeLanguageField, devices, inputError, isBuiltInData, modelFrom,
 } from '../index.js';
 
 interface Flag {
@@ -71,6 +71,38 @@ export const trainFlags: Flag[] = [
   ...shared,
 ];
 
+/** Values of a generation, which can be set when texts are written too. */
+export const generationFlags: Flag[] = [
+  { flag: '--max-new-tokens <n>', path: 'generation.max_new_tokens', kind: 'number' },
+  { flag: '--num-beams <n>', path: 'generation.num_beams', kind: 'number' },
+  { flag: '--length-penalty <x>', path: 'generation.length_penalty', kind: 'number' },
+  { flag: '--no-repeat-ngram-size <n>', path: 'generation.no_repeat_ngram_size', kind: 'number' },
+  { flag: '--do-sample', path: 'generation.do_sample', kind: 'switch' },
+  { flag: '--temperature <x>', path: 'generation.temperature', kind: 'number' },
+  { flag: '--top-k <n>', path: 'generation.top_k', kind: 'number' },
+  { flag: '--top-p <x>', path: 'generation.top_p', kind: 'number' },
+].map((flag) => ({ ...flag, help: describeLanguageField(flag.path) }) as Flag);
+
+const languageOnly: Flag[] = [
+  ...[
+    { flag: '--task <name>', path: 'task' },
+    { flag: '--text-model <name|path|org/name>', path: 'text_model' },
+    { flag: '--text-revision <name>', path: 'text_revision' },
+    { flag: '--visual <what>', path: 'visual' },
+    { flag: '--no-prefix', path: 'prefix', kind: 'off' },
+    { flag: '--head <how>', path: 'head' },
+    { flag: '--answers <n>', path: 'answers', kind: 'number' },
+    { flag: '--examples <n>', path: 'examples', kind: 'number' },
+    { flag: '--val-examples <n>', path: 'val_examples', kind: 'number' },
+    { flag: '--test-examples <n>', path: 'test_examples', kind: 'number' },
+    { flag: '--max-length <n>', path: 'max_length', kind: 'number' },
+  ].map((flag) => ({ ...flag, help: describeLanguageField(flag.path) }) as Flag),
+  ...generationFlags,
+];
+
+/** Of `scion train`: classes of pictures, or a task with words. What is of the other kind is refused by the recipe. */
+export const allTrainFlags: Flag[] = [...trainFlags, ...languageOnly];
+
 export const compareFlags: Flag[] = [
   { flag: '--features <file...>', path: 'features', help: 'feature files, one for each data set' },
   { flag: '--data <path...>', path: 'data', help: 'pictures: folders, manifests or the built-in picto-11, a data set each' },
@@ -90,6 +122,9 @@ export const compareFlags: Flag[] = [
   },
   ...shared.filter(({ path }) => !['features', 'data', 'threads'].includes(path)),
 ];
+
+/** Of `scion compare`: classes of pictures, or a task with words. */
+export const allCompareFlags: Flag[] = [...compareFlags, ...languageOnly];
 
 export function addRecipeFlags(command: Command, flags: readonly Flag[]): Command {
   command.option('--recipe <file>', 'YAML or JSON with all of this; flags come on top');
@@ -125,7 +160,7 @@ const optionKey = (flag: string): string =>
   flag
     .split(' ')[0]!
     .slice(2)
-    .replace(/^no-/, '')
+    .replace(/^no-(?!repeat)/, '')
     .replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
 
 /**
@@ -155,6 +190,11 @@ export async function readRecipe<T>(
   }
   if (issues.length > 0) throw new ScionError('usage', issues);
   return recipe as T;
+}
+
+/** Whether a task with words is asked for, by flag or in the recipe. */
+export async function givesTask(options: Record<string, unknown>): Promise<boolean> {
+  return options.task !== undefined || (typeof options.recipe === 'string' && 'task' in await readRecipeFile(options.recipe));
 }
 
 /** Puts what was given by flags into a recipe. */
@@ -260,6 +300,9 @@ async function readRecipeFile(file: string): Promise<Record<string, unknown>> {
     const value = recipe[key];
     if (value !== undefined) recipe[key] = Array.isArray(value) ? value.map(inFolder) : inFolder(value);
   }
-  if (typeof recipe.model === 'string') recipe.model = modelFrom(dirname(file), recipe.model);
+  for (const key of ['model', 'text_model']) {
+    const model = recipe[key];
+    if (typeof model === 'string') recipe[key] = modelFrom(dirname(file), model);
+  }
   return recipe;
 }

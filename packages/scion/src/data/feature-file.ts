@@ -14,6 +14,7 @@ import { fromFloat64, int64, tensor, toFloat64 } from '../util/tensor.js';
 import type { Tensor } from '../util/tensor.js';
 import { readFeatureSource } from './feature-source.js';
 import type { FeatureSource } from './feature-source.js';
+import type { ImageRef } from './image-ref.js';
 import {
   checkClassNames, checkFeatures, checkGroupNames, checkGroups, checkLabels, checkLogitScale, checkPictures, checkSpread,
   countedClasses,
@@ -48,8 +49,7 @@ export interface Split {
 }
 
 /** A picture, or a view of it. */
-export interface Picture {
-  readonly path: string;
+export interface Picture extends ImageRef {
   /** Of its content, in hexadecimal. */
   readonly sha256: string;
   /** 0 is the plain one. */

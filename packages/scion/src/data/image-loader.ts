@@ -1,18 +1,16 @@
 /** Pictures in batches: several are decoded at once while the consumer works, in order, in bounded memory. */
 import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
-import { readBytes } from '../formats/files.js';
 import { inputError, ScionError } from '../util/errors.js';
 import type { Tensor } from '../util/tensor.js';
 import { float32 } from '../util/tensor.js';
-import { maxFileBytes } from './image-decode.js';
 import { processImage } from './image-processor.js';
 import type { ImageProcessor, ProcessOptions } from './image-processor.js';
+import { type ImageRef, nameOfImage, readImage } from './image-ref.js';
 import type { View } from './image-views.js';
 
-/** A path, or a file that must still have the content it had, and maybe a view of it. */
-export type ImageSource = string | {
-  readonly path: string;
+/** A path, or a picture that must still have the content it had, and maybe a view of it. */
+export type ImageSource = string | ImageRef & {
   /** In hexadecimal. */
   readonly sha256: string;
   readonly view?: View;
@@ -68,15 +66,16 @@ export async function* loadImages(
 
 async function load(source: ImageSource, processor: ImageProcessor, decode: ProcessOptions): Promise<Float32Array> {
   if (typeof source === 'string') return processImage(source, processor, decode);
-  const { path, view } = source;
-  return processImage(await readUnchanged(source), processor, { ...decode, name: path, ...(view && { view }) });
+  const { view } = source;
+  return processImage(await readUnchanged(source), processor, { ...decode, name: nameOfImage(source), ...(view && { view }) });
 }
 
-/** The bytes of a file. @throws ScionError where they are not those that its data set was made of */
-export async function readUnchanged({ path, sha256 }: { path: string; sha256: string }): Promise<Uint8Array> {
-  const bytes = await readBytes(path, maxFileBytes);
-  if (createHash('sha256').update(bytes).digest('hex') === sha256) return bytes;
-  throw inputError(path, 'has changed while its data set was being read; run it again once nothing writes to it');
+/** The bytes of a picture. @throws ScionError where they are not those that its data set was made of */
+export async function readUnchanged(image: ImageRef & { sha256: string }): Promise<Uint8Array> {
+  const bytes = await readImage(image);
+  if (createHash('sha256').update(bytes).digest('hex') === image.sha256) return bytes;
+  throw inputError(nameOfImage(image), 'has changed while its data set was being read; '
+    + 'run it again once nothing writes to it');
 }
 
 /** An error that the user can act on becomes a value, since nobody awaits the promise yet when it fails. */

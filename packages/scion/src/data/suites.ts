@@ -26,10 +26,10 @@ export interface PictureSet {
   readonly name?: string;
 }
 
-/** What a packed task holds: a CoOp split, and the drawings that it lists. */
-interface PackedTask {
+/** What a packed task holds: a CoOp split (path, label, class), and the drawings that it lists. */
+export interface PackedTask {
   pictures: Record<string, string>;
-  split: unknown;
+  split: Record<'train' | 'test', [path: string, label: number, className: string][]>;
 }
 
 /** Whether `data` is the name of a suite or of one of its tasks (`picto-11/animals`), rather than a path. */
@@ -63,6 +63,20 @@ export async function pictureSet(data: string): Promise<string> {
 
 const decompress = promisify(brotliDecompress);
 
+/** A task of a suite, from the package itself. */
+export async function packedTask(suite: string, task: string): Promise<PackedTask> {
+  return unpack(await readFile(join(packaged, suite, `${task}.json.br`)));
+}
+
+/** Who drew the pictures of a suite, and their licences, in Markdown. */
+export function licencesOf(suite: string): Promise<string> {
+  return readFile(join(packaged, suite, 'LICENSES.md'), 'utf8');
+}
+
+async function unpack(packed: Uint8Array): Promise<PackedTask> {
+  return JSON.parse((await decompress(packed)).toString('utf8')) as PackedTask;
+}
+
 /** The split file of a task, below the cache. A folder with its digest appears whole or not at all. */
 async function unpacked(file: string, name: string): Promise<string> {
   const packed = await readFile(file);
@@ -70,7 +84,7 @@ async function unpacked(file: string, name: string): Promise<string> {
   const folder = join(cacheFolder(), 'datasets', `${name}-${digest}`);
   const split = join(folder, 'split.json');
   if (existsSync(split)) return split;
-  const task = JSON.parse((await decompress(packed)).toString('utf8')) as PackedTask;
+  const task = await unpack(packed);
   const temporary = `${folder}.${randomUUID()}.tmp`;
   try {
     for (const sub of new Set(Object.keys(task.pictures).map(dirname))) await mkdir(join(temporary, sub), { recursive: true });

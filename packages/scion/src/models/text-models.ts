@@ -1,5 +1,6 @@
 /** The models of texts, by the `model_type` of their config.json. Another one is a folder beside `bert` and a row here. */
 import { inputError } from '../util/errors.js';
+import { loadBart } from './bart/index.js';
 import { loadBert } from './bert/index.js';
 import { loadGpt2 } from './gpt2/index.js';
 import { loadRoberta } from './roberta/index.js';
@@ -10,6 +11,7 @@ const loaders: Readonly<Record<string, (checkpoint: Checkpoint) => TextModel>> =
   roberta: loadRoberta,
   bert: loadBert,
   gpt2: loadGpt2,
+  bart: loadBart,
 };
 
 /** The architectures that are supported, as config.json names them. */

@@ -9,7 +9,12 @@ import * as running from '../trainer/run.js';
 import * as serving from '../trainer/run-set.js';
 import type { RunOptions } from '../trainer/run-pictures.js';
 import * as training from '../trainer/train.js';
+import * as contesting from '../trainer/language/compare.js';
+import * as asking from '../trainer/language/run.js';
+import type { LanguageComparisonInput, LanguageRecipeInput } from '../trainer/language/recipe.js';
+import * as language from '../trainer/language/train.js';
 import { openBackbone } from './backbone.js';
+import { openTextModel } from './text-model.js';
 
 /**
  * Trains as the recipe says into the new folder `out`, on a feature file or on pictures.
@@ -77,3 +82,24 @@ export const addClass = (
   out: string,
   options?: RunOptions,
 ): Promise<classes.ChangedRun> => classes.addClass(path, added, out, { openBackbone, ...options });
+
+/**
+ * Trains a task with pictures and words into the new folder `out`.
+ * @throws ScionError before anything is written where recipe, data or models are wrong
+ */
+export const trainLanguage = (
+  recipe: LanguageRecipeInput & { out: string }, options?: language.LanguageTrainOptions,
+): Promise<asking.LanguageRun> => language.trainLanguage(recipe, { openBackbone, openTextModel, ...options });
+
+/** Goes on with such a run that was stopped or killed. Data and models must be there unchanged. */
+export const resumeLanguage = (path: string, options?: language.LanguageTrainOptions): Promise<asking.LanguageRun> =>
+  language.resumeLanguage(path, { openBackbone, openTextModel, ...options });
+
+/** Loads a finished run of a task with words. @throws ScionError where it is missing, unfinished, damaged or of classes */
+export const loadLanguageRun = (path: string, options?: asking.LanguageRunOptions): Promise<asking.LanguageRun> =>
+  asking.loadLanguageRun(path, { openBackbone, openTextModel, ...options });
+
+/** Trains and tests every method × seed on a task with words. @throws ScionError with all that is wrong, before anything starts */
+export const compareLanguage = (
+  input: LanguageComparisonInput, options?: contesting.LanguageCompareOptions,
+): Promise<contesting.LanguageComparisonResult> => contesting.compareLanguage(input, { openBackbone, openTextModel, ...options });

@@ -183,14 +183,10 @@ export function openImageEncoder(
         );
   const keyOf = ({ sha256, view }: Picture): string =>
     view === 0 ? sha256 : cacheKey(sha256, 'view', view, views.seed, views.flip);
-  const sourceOf = ({ path, sha256, view }: Picture): ImageSource =>
+  const sourceOf = ({ view, ...picture }: Picture): ImageSource =>
     view === 0
-      ? { path, sha256 }
-      : {
-          path,
-          sha256,
-          view: { random: Random.seeded(views.seed).child('view', sha256, view), flip: views.flip },
-        };
+      ? picture
+      : { ...picture, view: { random: Random.seeded(views.seed).child('view', picture.sha256, view), flip: views.flip } };
 
   const encodePixels: ImageEncoder['encodePixels'] = async ({ data, shape: [count] }, values = {}) => {
     assert(count! <= batchSize, `${count} pictures for batches of ${batchSize}`);

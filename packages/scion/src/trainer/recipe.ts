@@ -90,7 +90,7 @@ export interface Recipe extends Omit<z.output<typeof recipe>, 'training'> {
   training?: Training;
 }
 
-const variant = z.strictObject({
+export const variantSchema = z.strictObject({
   name: z.string().min(1).describe('what the report calls it'),
   method: z.string().min(1),
   config: z.record(z.string(), z.unknown()).optional(),
@@ -99,7 +99,7 @@ const variant = z.strictObject({
 });
 /** A method as text, `graph-adapter` or `graph-adapter:beta=1`, or written out. */
 const entry = z.union(
-  [z.string().min(1), variant],
+  [z.string().min(1), variantSchema],
   'expected a method, or an object with name, method and what it changes of config, training and search',
 );
 
@@ -284,10 +284,13 @@ export function collect<T>(issues: Issue[], body: () => T): T | undefined {
 }
 
 /** What a value of a recipe means, for help texts: `describeField('training.lr')`. */
-export function describeField(path: string): string {
+export const describeField = (path: string): string => describeIn(recipe, path);
+
+/** The same of any schema. */
+export function describeIn(schema: z.ZodType, path: string): string {
   let at: unknown = path
     .split('.')
-    .reduce<unknown>((schema, key) => (unwrap(schema) as { shape?: Record<string, unknown> }).shape?.[key], recipe);
+    .reduce<unknown>((inner, key) => (unwrap(inner) as { shape?: Record<string, unknown> }).shape?.[key], schema);
   for (; at; at = (at as { unwrap?: () => unknown }).unwrap?.()) {
     const { description } = at as { description?: string };
     if (description !== undefined) return description;

@@ -33,8 +33,7 @@ import type { MethodInfo } from '../peft/index.js';
 import type { Tensors } from '../runtime/session.js';
 import { inputError, usageError } from '../util/errors.js';
 import type { Checkpoint, Metric } from './descend.js';
-import type { RunInfo } from './run-info.js';
-import { parseRunInfo } from './run-info.js';
+import { type AnyRunInfo, type RunInfo, parseRunInfo, parseTask } from './run-info.js';
 
 export const files = {
   info: 'run.json',
@@ -49,7 +48,7 @@ export const files = {
 const held = new Set<string>();
 
 /** A run folder that this process holds the lock of. */
-export class RunFolder {
+export class RunFolder<I extends AnyRunInfo = RunInfo> {
   private metrics: FileHandle | undefined;
   private pending: Promise<unknown> = Promise.resolve();
   private closed = false;
@@ -57,7 +56,7 @@ export class RunFolder {
   /** @param made the topmost folder that had to be made on the way to `path` */
   private constructor(
     readonly path: string,
-    public info: RunInfo,
+    public info: I,
     private readonly made?: string,
   ) {
     held.add(resolve(path));
@@ -67,7 +66,7 @@ export class RunFolder {
    * Makes the folder with its first files, in one rename.
    * @throws ScionError where the folder exists with content, or cannot be written
    */
-  static async create(path: string, info: RunInfo, support: Tensors): Promise<RunFolder> {
+  static async create<I extends AnyRunInfo>(path: string, info: I, support: Tensors): Promise<RunFolder<I>> {
     const made = await makeRunFolder(path, info, support, async (draft) => {
       await writeFile(join(draft, files.lock), String(process.pid));
     });
@@ -75,8 +74,8 @@ export class RunFolder {
   }
 
   /** Opens an unfinished run for going on with it; cleans up what a killed process left behind. */
-  static async reopen(path: string): Promise<RunFolder> {
-    await readRunInfo(path);
+  static async reopen<I extends AnyRunInfo>(path: string, read: (path: string) => Promise<I>): Promise<RunFolder<I>> {
+    await read(path);
     await access(path, constants.W_OK).catch((cause: unknown) => {
       throw systemError(path, 'write to the run folder', cause);
     });
@@ -84,10 +83,10 @@ export class RunFolder {
     for (const name of await readdir(path))
       if (/^\.scion-.*\.tmp$/.test(name)) await rm(join(path, name), { force: true });
     // read again: whoever held the lock may have finished the run meanwhile
-    return new RunFolder(path, await readRunInfo(path));
+    return new RunFolder(path, await read(path));
   }
 
-  async writeInfo(changes: Partial<RunInfo>): Promise<void> {
+  async writeInfo(changes: Partial<I>): Promise<void> {
     this.info = { ...this.info, ...changes };
     await writeAtomically(join(this.path, files.info), [new TextEncoder().encode(serialise(this.info))]);
   }
@@ -183,7 +182,7 @@ export class RunFolder {
  * @returns the topmost folder that had to be made on the way to `path`
  */
 async function makeRunFolder(
-  path: string, info: RunInfo, support: Tensors, more: (draft: string) => Promise<void>,
+  path: string, info: AnyRunInfo, support: Tensors, more: (draft: string) => Promise<void>,
 ): Promise<string | undefined> {
   return makeWholeFolder(path, { what: 'the run folder', occupied }, async (draft) => {
     await writeSafetensors(join(draft, files.support), support);
@@ -209,7 +208,7 @@ function parseLine(line: string): { step: number } | undefined {
   }
 }
 
-function serialise(info: RunInfo): string {
+function serialise(info: AnyRunInfo): string {
   return `${JSON.stringify(info, undefined, 2)}\n`;
 }
 
@@ -237,7 +236,13 @@ export async function checkFree(path: string): Promise<void> {
 }
 
 /** Reads `run.json`. @throws ScionError where there is none, or a newer Scion has written it */
-export async function readRunInfo(path: string): Promise<RunInfo> {
+export const readRunInfo = (path: string): Promise<RunInfo> => readInfo(path, parseRunInfo);
+
+/** The task of a run: undefined for classes of pictures. @throws ScionError where there is no run */
+export const taskOf = (path: string): Promise<unknown> => readInfo(path, parseTask);
+
+/** The same for runs of any kind. */
+export async function readInfo<I>(path: string, parse: (text: string, file: string) => I): Promise<I> {
   const file = join(path, files.info);
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') {
@@ -248,7 +253,7 @@ export async function readRunInfo(path: string): Promise<RunInfo> {
     }
     throw systemError(file, 'read it', cause);
   });
-  return parseRunInfo(text, file);
+  return parse(text, file);
 }
 
 /** Takes the lock of an existing folder; a lock whose process is gone is void. */
@@ -300,7 +305,7 @@ function alive(pid: number, path: string): boolean {
 }
 
 /** The hyper-parameters of a finished run. @throws ScionError of kind `input` where they are none of its method */
-export function storedConfig(path: string, { result }: RunInfo, { config }: MethodInfo): Record<string, unknown> {
+export function storedConfig(path: string, { result }: AnyRunInfo, { config }: MethodInfo): Record<string, unknown> {
   const parsed = config.safeParse(result!.config);
   if (parsed.success) return parsed.data;
   const [problem] = parsed.error.issues;

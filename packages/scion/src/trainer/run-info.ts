@@ -8,13 +8,28 @@ export const runFormat = 1;
 
 const score = z.object({ accuracy: z.number(), loss: z.number() });
 
-const runInfo = z.object({
+/** What every run has, whatever its task. */
+const base = {
   format: z.literal(runFormat),
   scion: z.string(),
   created: z.string(),
   state: z.enum(['running', 'finished']),
   method: z.string(),
   recipe: z.record(z.string(), z.unknown()),
+  environment: z.record(z.string(), z.string()),
+  warnings: z.array(z.string()),
+};
+/** Of a finished run: what every one has. */
+const outcome = {
+  config: z.record(z.string(), z.unknown()),
+  epoch: z.number(),
+  trainable_parameters: z.number(),
+  seconds: z.number(),
+  validation: score.optional(),
+};
+
+const runInfo = z.object({
+  ...base,
   features: z.object({ path: z.string(), digest: z.string(), model: z.string().optional() }),
   /** Where the features were computed from pictures. */
   pictures: z
@@ -42,17 +57,11 @@ const runInfo = z.object({
   class_changes: z
     .array(z.object({ change: z.enum(['added', 'removed']), class: z.string(), pictures: z.number(), at: z.string() }))
     .optional(),
-  environment: z.record(z.string(), z.string()),
   validation: z.enum(['holdout', 'kfold', 'none']),
-  warnings: z.array(z.string()),
   /** Of a finished run. */
   result: z
     .object({
-      config: z.record(z.string(), z.unknown()),
-      epoch: z.number(),
-      trainable_parameters: z.number(),
-      seconds: z.number(),
-      validation: score.optional(),
+      ...outcome,
       /** Of calibrated probabilities; `raw_*` before calibration. */
       test: score
         .extend({ ece: z.number(), rows: z.number(), raw_loss: z.number().optional(), raw_ece: z.number().optional() })
@@ -70,7 +79,50 @@ const runInfo = z.object({
 });
 export type RunInfo = z.output<typeof runInfo>;
 
+const modelInfo = { name: z.string(), path: z.string(), digest: z.string(), revision: z.string().exactOptional() };
+const metrics = z.record(z.string(), z.number());
+
+/** Of tasks with pictures and words. */
+const languageRunInfo = z.object({
+  ...base,
+  task: z.enum(['vqa', 'caption']),
+  data: z.object({ path: z.string(), digest: z.string() }),
+  models: z.object({ images: z.object(modelInfo).exactOptional(), text: z.object(modelInfo) }),
+  /** What is seen of a picture. */
+  sight: z.object({ tokens: z.number(), dim: z.number(), prefix: z.boolean() }).exactOptional(),
+  /** Answers to choose among, where they are not written. */
+  answers: z.array(z.string()).exactOptional(),
+  /** Tokens of the longest text of the training. */
+  length: z.number().int().positive(),
+  result: z.object({ ...outcome, test: z.object({ examples: z.number(), metrics }).optional() }).optional(),
+});
+export type LanguageRunInfo = z.output<typeof languageRunInfo>;
+export type AnyRunInfo = RunInfo | LanguageRunInfo;
+
+/** @throws ScionError where the text is no run of classes, or of a newer Scion */
 export function parseRunInfo(text: string, file: string): RunInfo {
+  const value = parseJson(text, file);
+  const { task } = value;
+  if (task !== undefined) {
+    throw inputError(file, `is a run of the task ${JSON.stringify(task)}, not of classes; ask it with scion eval, `
+      + 'scion predict RUN IMAGE --question, or scion caption');
+  }
+  return parsed(runInfo, value, file);
+}
+
+/** @throws ScionError where the text is no run of a task with words, or of a newer Scion */
+export function parseLanguageRunInfo(text: string, file: string): LanguageRunInfo {
+  const value = parseJson(text, file);
+  if (value.task === undefined) {
+    throw inputError(file, 'is a run of classes, which answers no questions and writes no captions; use scion predict');
+  }
+  return parsed(languageRunInfo, value, file);
+}
+
+/** The task of a run; undefined for classes. */
+export const parseTask = (text: string, file: string): unknown => parseJson(text, file).task;
+
+function parseJson(text: string, file: string): { task?: unknown } {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -81,7 +133,11 @@ export function parseRunInfo(text: string, file: string): RunInfo {
   if (typeof format === 'number' && format > runFormat) {
     throw inputError(file, `has format ${format}, this Scion reads up to ${runFormat}; update scion-peft`);
   }
-  const result = runInfo.safeParse(value);
+  return value ?? {};
+}
+
+function parsed<T extends z.ZodType>(schema: T, value: unknown, file: string): z.output<T> {
+  const result = schema.safeParse(value);
   if (result.success) return result.data;
   const [problem] = result.error.issues;
   throw inputError(

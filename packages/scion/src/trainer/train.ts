@@ -10,13 +10,13 @@ import { ScionError, inputError } from '../util/errors.js';
 import { type Tensor, int64, numel } from '../util/tensor.js';
 import { AdaptedModel, directionsOf } from './adapted.js';
 import { checkDevice } from './check-runtime.js';
-import type { Metric } from './descend.js';
+import type { Checkpoint, Metric } from './descend.js';
 import { epochsOf } from './fit.js';
 import { moduleMaker } from './maker.js';
 import { type RecipeFeatures, type SourceOptions, lasting, recipeFeatures } from './pictures.js';
 import { type Recipe, type RecipeInput, resolveRecipe } from './recipe.js';
 import { type Run, classDirections, evaluateSplit, loadRun, runFromParts } from './run.js';
-import { RunFolder, checkFree } from './run-folder.js';
+import { RunFolder, checkFree, readRunInfo } from './run-folder.js';
 import { type RunInfo, runFormat } from './run-info.js';
 import { type Prepared, chooseAndFit, prepareRows, threadsOf } from './select.js';
 
@@ -101,7 +101,7 @@ export async function train(recipe: RecipeInput & { out: string }, options: Trai
  * Goes on with a run that was stopped or killed, from its last checkpoint. The feature file must be there unchanged.
  */
 export async function resume(path: string, options: TrainOptions = {}): Promise<Run> {
-  const folder = await RunFolder.reopen(path);
+  const folder = await RunFolder.reopen(path, readRunInfo);
   try {
     if (folder.info.state === 'finished') return await loadRun(path, options);
     const resolved = resolveRecipe(folder.info.recipe);
@@ -138,9 +138,7 @@ async function complete(
 ): Promise<Run> {
   const started = performance.now();
   const runtime = nodeRuntime({ device: recipe.device });
-  let every = (options.checkpointEvery ?? 2) * 1000;
-  let saved = performance.now();
-  let steps = 0;
+  const saving = savingSteps(folder, options);
   try {
     const make = moduleMaker(method, file);
     const epochs = recipe.training ? epochsOf(recipe.training, rows.support.labels.length, file.classNames.length) : 0;
@@ -161,17 +159,7 @@ async function complete(
         if (options.signal?.aborted) throw interrupted(folder.path);
         options.onPhase?.(phase);
       },
-      afterStep: async (take) => {
-        steps++;
-        const stop = options.signal?.aborted ?? false;
-        if (!stop && performance.now() - saved < every) return;
-        const began = performance.now();
-        await folder.saveCheckpoint(await take());
-        saved = performance.now();
-        // a large model is not saved most of the time
-        if (options.checkpointEvery === undefined) every = Math.max(every, 10 * (saved - began));
-        if (stop) throw interrupted(folder.path);
-      },
+      ...saving.options,
       ...(checkpoint ? { resume: checkpoint } : {}),
     });
     if (options.signal?.aborted) throw interrupted(folder.path);
@@ -214,13 +202,34 @@ async function complete(
       await folder.close();
       throw interrupted(folder.path);
     }
-    const useless = fresh && steps === 0;
+    const useless = fresh && saving.steps() === 0;
     await (useless ? folder.discard() : folder.close());
     throw error;
   }
 }
 
-function interrupted(path: string): ScionError {
+/** Checkpoints from time to time, and when the training is stopped. */
+export function savingSteps(
+  folder: Pick<RunFolder, 'path' | 'saveCheckpoint'>, { signal, checkpointEvery }: Pick<TrainOptions, 'signal' | 'checkpointEvery'>,
+): { options: { afterStep: (take: () => Promise<Checkpoint>) => Promise<void> }; steps: () => number } {
+  let every = (checkpointEvery ?? 2) * 1000;
+  let saved = performance.now();
+  let steps = 0;
+  const afterStep = async (take: () => Promise<Checkpoint>): Promise<void> => {
+    steps++;
+    const stop = signal?.aborted ?? false;
+    if (!stop && performance.now() - saved < every) return;
+    const began = performance.now();
+    await folder.saveCheckpoint(await take());
+    saved = performance.now();
+    // a large model is not saved most of the time
+    if (checkpointEvery === undefined) every = Math.max(every, 10 * (saved - began));
+    if (stop) throw interrupted(folder.path);
+  };
+  return { options: { afterStep }, steps: () => steps };
+}
+
+export function interrupted(path: string): ScionError {
   return new ScionError('interrupted', [{ path, message: `stopped; go on with \`scion resume ${path}\`` }]);
 }
 

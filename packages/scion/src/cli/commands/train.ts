@@ -1,20 +1,25 @@
 /** `scion train` and `scion resume`. */
 import type { Command } from 'commander';
-import { type RecipeInput, type Run, type TrainOptions, resolveRecipe, resume, train } from '../../index.js';
+import {
+  type LanguageRecipeInput, type LanguageRun, type RecipeInput, type Run, type TrainOptions, isLanguageTask, resolveLanguageRecipe,
+  resolveRecipe, resume, resumeLanguage, taskOf, train, trainLanguage,
+} from '../../index.js';
 import { Progress, calibrationErrors, interruptible, percent, print, watchSource } from '../output.js';
-import { addRecipeFlags, readRecipe, trainFlags, withFlagNames } from '../recipe-flags.js';
+import { addRecipeFlags, allTrainFlags, readRecipe, withFlagNames } from '../recipe-flags.js';
+import { metricsText } from '../report/metrics.js';
 
 export function addTrain(program: Command): void {
   const command = program
     .command('train')
-    .summary('adapt a classifier to a few examples per class')
+    .summary('adapt a model to a few examples: classes, questions or captions')
     .description(
       'Trains a method on your pictures (--data) or on features of them (--features) and writes a run folder: ' +
-        'everything that is needed to predict, evaluate, resume or copy the result elsewhere.',
+        'everything that is needed to predict, evaluate, resume or copy the result elsewhere. With --task vqa or caption ' +
+        'a frozen text model learns to answer questions about pictures, or to describe them.',
     )
     .option('--out <folder>', 'run folder to make; must not exist yet')
     .option('--json', 'print the result as JSON');
-  addRecipeFlags(command, trainFlags)
+  addRecipeFlags(command, allTrainFlags)
     .addHelpText(
       'after',
       `
@@ -23,13 +28,15 @@ Examples:
   scion train --features pets.safetensors --shots 16 --out runs/pets
   scion train --features pets.safetensors --method tip-adapter-f --shots 4 --seed 2 --out runs/tip
   scion train --recipe recipes/graph-adapter.yaml --set beta=0.7 --out runs/beta
+  scion world world --scenes 2000 && scion train --task vqa --data world --set routing=mul --out runs/answers
 A run that was stopped goes on with \`scion resume runs/pets\`.`,
     )
     .action(async (options: Record<string, unknown>) => {
       const progress = new Progress(options.json !== true);
-      const run = await withFlagNames(options, trainFlags, async () => {
+      const watching = watch(progress, options.json !== true);
+      const run = await withFlagNames(options, allTrainFlags, async () => {
         const recipe = await collected(options);
-        return train(recipe, watch(progress, options.json !== true));
+        return 'task' in recipe ? trainLanguage(recipe, watching) : train(recipe, watching);
       });
       await finish(run, options.json === true, progress);
     });
@@ -44,17 +51,23 @@ A run that was stopped goes on with \`scion resume runs/pets\`.`,
     .option('--json', 'print the result as JSON')
     .action(async (path: string, options: { json?: boolean }) => {
       const progress = new Progress(options.json !== true);
-      await finish(await resume(path, watch(progress, options.json !== true)), options.json === true, progress);
+      const watching = watch(progress, options.json !== true);
+      const run = isLanguageTask(await taskOf(path)) ? await resumeLanguage(path, watching) : await resume(path, watching);
+      await finish(run, options.json === true, progress);
     });
 }
 
+type Collected = { out: string } & (RecipeInput | LanguageRecipeInput);
+
 /** The recipe and the folder. */
-async function collected(options: Record<string, unknown>): Promise<RecipeInput & { out: string }> {
+async function collected(options: Record<string, unknown>): Promise<Collected> {
   const missing =
     typeof options.out === 'string' && options.out !== ''
       ? []
       : [{ path: '--out', message: 'missing: name the run folder to make, e.g. --out runs/first' }];
-  const recipe = await readRecipe<RecipeInput>(options, trainFlags, resolveRecipe, missing);
+  const check = (recipe: Record<string, unknown>): unknown =>
+    ('task' in recipe ? resolveLanguageRecipe(recipe) : resolveRecipe(recipe));
+  const recipe = await readRecipe<RecipeInput | LanguageRecipeInput>(options, allTrainFlags, check, missing);
   return { ...recipe, out: String(options.out) };
 }
 
@@ -79,11 +92,29 @@ function watch(progress: Progress, bar: boolean): TrainOptions {
   };
 }
 
-async function finish(run: Run, json: boolean, progress: Progress): Promise<void> {
+async function finish(run: Run | LanguageRun, json: boolean, progress: Progress): Promise<void> {
   progress.end();
-  const { result, method, validation } = run.info;
   await run.close();
-  print(json, { run: run.path, method, ...result, accuracy: result?.test?.accuracy }, () =>
+  if ('task' in run.info) finishLanguage(run as LanguageRun, json);
+  else finishClasses(run as Run, json);
+}
+
+function finishLanguage({ path, info: { task, method, result } }: LanguageRun, json: boolean): void {
+  print(json, { run: path, task, method, ...result, ...result!.test?.metrics }, () =>
+    [
+      `${method}: ${result!.trainable_parameters.toLocaleString('en')} trained numbers in ${result!.seconds.toFixed(1)} s`,
+      ...(result!.validation
+        ? [`validation: loss ${result!.validation.loss.toFixed(4)}, ${percent(result!.validation.accuracy)} right `
+          + (task === 'vqa' ? 'answers' : 'next words')]
+        : []),
+      ...(result!.test ? [`test: ${metricsText(result!.test.metrics)}, ${result!.test.examples} examples`] : []),
+      `run folder: ${path}`,
+    ].join('\n'),
+  );
+}
+
+function finishClasses({ path, info: { result, method, validation } }: Run, json: boolean): void {
+  print(json, { run: path, method, ...result, accuracy: result?.test?.accuracy }, () =>
     [
       `${method}: ${result!.trainable_parameters.toLocaleString('en')} trained numbers in ${result!.seconds.toFixed(1)} s`,
       ...(result!.validation ? [`validation (${validation}): ${percent(result!.validation.accuracy)}`] : []),
@@ -93,7 +124,7 @@ async function finish(run: Run, json: boolean, progress: Progress): Promise<void
               calibrationErrors(result!.test.ece, result!.test.raw_ece),
           ]
         : []),
-      `run folder: ${run.path}`,
+      `run folder: ${path}`,
     ].join('\n'),
   );
 }

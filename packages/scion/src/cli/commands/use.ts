@@ -9,7 +9,9 @@ import {
   type Run,
   type RunOptions,
   ScionError,
+  isLanguageTask,
   loadRun,
+  taskOf,
 } from '../../index.js';
 import {
   Progress,
@@ -22,7 +24,8 @@ import {
   table,
   watchSource,
 } from '../output.js';
-import { deviceFlag, deviceOf, withFlagNames } from '../recipe-flags.js';
+import { addFlags, deviceFlag, deviceOf, generationFlags, withFlagNames } from '../recipe-flags.js';
+import { answerQuestion, evaluateLanguage } from './ask.js';
 
 interface Options {
   features?: string;
@@ -41,10 +44,11 @@ const rejectHelp =
   'say "none of these" below the probability that this share of validation rows reaches (0.95 where not given)';
 
 export function addUse(program: Command): void {
-  shared(program.command('eval <run>'))
-    .summary('accuracy of a run: per class, confusion, calibration')
+  const evaluate = shared(program.command('eval <run>'))
+    .summary('how good a run is: per class, confusion, calibration; answers or captions')
     .description(
-      'Evaluates a run on test pictures or the test split of a feature file, by default those of its training.',
+      'Evaluates a run on test pictures or the test split of a feature file, by default those of its training. A run of ' +
+        'questions or captions is evaluated on the test split of its data, or of others in the same layouts.',
     )
     .option('--features <file>', 'feature file with test.features and test.labels')
     .option('--data <path>', 'pictures below test/<class>, or a manifest with a test split')
@@ -58,7 +62,10 @@ export function addUse(program: Command): void {
       const reject = keepOf(options, issues);
       ignored(options, issues);
       const device = deviceOf(options.device, issues);
+      const asking = isLanguageTask(await taskOf(path));
+      if (asking) forClasses(['--features', '--reject'], [options.features, options.reject], issues);
       if (issues.length > 0) throw new ScionError('usage', issues);
+      if (asking) return evaluateLanguage(path, options.data, { ...options });
       const left: string[] = [];
       await withRun(path, { ...options, device }, left, async (run) => {
         const { features, data } = options;
@@ -67,16 +74,17 @@ export function addUse(program: Command): void {
       });
     });
 
-  shared(program.command('predict <run> [pictures...]'))
-    .summary('classes and probabilities of pictures or features')
+  const predict = shared(program.command('predict <run> [pictures...]'))
+    .summary('classes and probabilities of pictures or features; answers to a question')
     .description(
       'Predicts pictures (files, or folders that stand for all pictures in and below them) with the backbone that ' +
         'the run was trained on, or every row of a feature file: `test.features` or `features`, labels are not needed.',
     )
     .option('--features <file>', 'feature file instead of pictures')
+    .option('--question <text>', 'what is asked about the pictures, of a run of the task vqa')
     .option('--top <n>', 'classes to list', '5')
     .option('--json', 'print the predictions as JSON')
-    .action(async (path: string, pictures: string[], options: Options & { top: string }) => {
+    .action(async (path: string, pictures: string[], options: Options & { top: string; question?: string }) => {
       const issues: Issue[] = [];
       const top = Number(options.top);
       if (!Number.isInteger(top) || top < 1) {
@@ -85,7 +93,22 @@ export function addUse(program: Command): void {
       const reject = keepOf(options, issues);
       ignored(options, issues);
       const device = deviceOf(options.device, issues);
-      const { features } = options;
+      const { features, question } = options;
+      const task = await taskOf(path);
+      if (isLanguageTask(task)) {
+        forClasses(['--features', '--reject'], [features, options.reject], issues);
+        if (task === 'caption') {
+          issues.push({ path, message: 'is a run that describes pictures; use scion caption' });
+        } else if (question === undefined) {
+          issues.push({ path: '--question', message: 'missing: the run answers questions, ask one' });
+        }
+        if (pictures.length === 0) issues.push({ path: 'pictures', message: 'missing: name a picture to ask about' });
+        if (issues.length > 0) throw new ScionError('usage', issues);
+        return answerQuestion(path, pictures, question!, { ...options }, top);
+      }
+      if (question !== undefined) {
+        issues.push({ path: '--question', message: `is for runs of the task vqa; ${path} tells classes apart, leave it out` });
+      }
       if (features === undefined && pictures.length === 0) {
         issues.push({
           path: '--features',
@@ -108,6 +131,14 @@ export function addUse(program: Command): void {
         );
       });
     });
+  for (const command of [evaluate, predict]) addFlags(command, generationFlags);
+}
+
+/** What a run of a task with words has no use for is refused. */
+function forClasses(flags: readonly string[], values: readonly unknown[], issues: Issue[]): void {
+  flags.forEach((path, i) => {
+    if (values[i] !== undefined) issues.push({ path, message: 'is for runs that tell classes apart; leave it out' });
+  });
 }
 
 function shared(command: Command): Command {

@@ -6,6 +6,8 @@ import * as f from '../../nn/functional.js';
 import { adam } from '../../optim/adam.js';
 import { attachLora, loraConfig } from '../../peft/lora/index.js';
 import { readParameter } from '../../nn/parameter-values.js';
+import { readPeftAdapter } from '../../peft/python/folder.js';
+import { fitAdapter } from '../../peft/python/keys.js';
 import { compileTraining, initialState, stepScalars } from '../../trainer/compile.js';
 import { openProgram } from '../../trainer/program.js';
 import { Random } from '../../util/random.js';
@@ -21,7 +23,8 @@ const loaded = async (name: string): Promise<Gpt2> => loadGpt2(await readCheckpo
 function loss(model: Gpt2, last: Value, ids: Value): Value {
   const [batch, count] = ids.shape as [number, number];
   const rows = f.reshape(f.slice(last, 0, 0, count - 1), [-1, model.width]);
-  return f.crossEntropy(model.logits(rows), f.reshape(f.transpose(f.slice(ids, 1, 1, count), [1, 0]), [(count - 1) * batch]));
+  const labels = f.transpose(f.slice(ids, 1, 1, count), [1, 0]);
+  return f.crossEntropy(model.logits(rows), f.reshape(labels, [(count - 1) * batch]));
 }
 
 /** States [T, B, width] with zeros at padding, whose states mean nothing. */
@@ -39,7 +42,8 @@ describe('GPT2LMHeadModel', () => {
       const { states, last } = model.decode(model.embed(tokens));
       return {
         ...batchFirst([...states.slice(0, -1), last], 'state'), // transformers normalises the last one
-        logits: f.reshape(model.logits(f.reshape(last, [-1, model.width])), [1, 7, -1]), loss: loss(model, last, tokens),
+        logits: f.reshape(model.logits(f.reshape(last, [-1, model.width])), [1, 7, -1]),
+        loss: loss(model, last, tokens),
       };
     }, { ids });
     expect(Object.keys(got)).toHaveLength(5);
@@ -119,6 +123,20 @@ test('LoRA on c_attn trains its own parameters alone', async () => {
     ['A', 'B'].map((part) => `transformer.h.${i}.attn.c_attn.lora_${part}.weight`)));
 });
 
+test('an adapter of Python\'s PEFT, on layers that transformers stores as Conv1D', async () => {
+  const folder = `${fixtures}gpt2/lora`;
+  const [model, want] = [await loaded('lm-head'), await expected('gpt2/lora')];
+  const { config, tensors } = await readPeftAdapter(folder);
+  await attachLora(model, config, { read: readParameter });
+  model.freeze(Object.fromEntries(fitAdapter(model, tensors, folder)));
+  const ids = want('ids');
+  const got = await run(runtime, (graph) => {
+    const { last } = model.decode(model.embed(graph.input('ids', 'int64', ids.shape)));
+    return { logits: f.reshape(model.logits(f.reshape(last, [-1, model.width])), [1, 7, -1]) };
+  }, { ids });
+  expectClose(got['logits'], want('logits'), 'logits');
+});
+
 describe('is refused', () => {
   const config = { model_type: 'gpt2' };
   test.each([
@@ -133,11 +151,13 @@ describe('is refused', () => {
 
   test('a text that is longer than the positions, and a checkpoint without a tensor', async () => {
     const model = await loaded('lm-head');
-    await expect(run(runtime, (graph) =>
-      ({ x: model.decode(model.embed(graph.input('ids', 'int64', [1, 41]))).last }), {})).rejects.toThrow(/41 tokens .* 40 positions; cut/);
+    const long = (graph: Graph): Record<string, Value> =>
+      ({ x: model.decode(model.embed(graph.input('ids', 'int64', [1, 41]))).last });
+    await expect(run(runtime, long, {})).rejects.toThrow(/41 tokens .* 40 positions; cut/);
     const checkpoint = await readCheckpoint(`${fixtures}gpt2/lm-head`);
     const tensors = new Map(checkpoint.tensors);
     tensors.delete('transformer.h.1.attn.c_attn.weight');
-    expect(() => loadGpt2({ ...checkpoint, tensors })).toThrow(/h\.1\.attn\.c_attn\.weight: is missing, expected shape \[96, 32\]/);
+    expect(() => loadGpt2({ ...checkpoint, tensors }))
+      .toThrow(/h\.1\.attn\.c_attn\.weight: is missing, expected shape \[96, 32\]/);
   });
 });

@@ -2,7 +2,7 @@
 import type { Value } from '../../ir/graph.js';
 import { Embedding, TokenEmbedding } from '../../nn/embedding.js';
 import * as f from '../../nn/functional.js';
-import { LayerNorm, Linear, type Weights, below, decoderMask } from '../../nn/layers.js';
+import { FusedLinear, LayerNorm, Linear, type Weights, below, decoderMask } from '../../nn/layers.js';
 import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import { type AttentionPlug, Block, type BlockContext, type BlockPart } from '../../nn/places.js';
@@ -27,7 +27,7 @@ class Gpt2Block extends Block {
     const norm = (name: string): LayerNorm =>
       this.child(name, new LayerNorm(below(weights, name), width, config.layer_norm_epsilon));
     norm('ln_1');
-    linear('attn.c_attn', width, 3 * width);
+    this.child('attn.c_attn', new FusedLinear(below(weights, 'attn.c_attn'), width, 3 * width, ['q', 'k', 'v']));
     linear('attn.c_proj', width, width);
     norm('ln_2');
     linear('mlp.c_fc', width, hidden);

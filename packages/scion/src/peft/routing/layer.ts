@@ -95,7 +95,9 @@ function featureOf(x: Value, { function: name, feature: kind }: Route): Value {
     return meanOfTokens(f.reshape(x, [-1, batch, x.shape[1]!]), routes);
   }
   const feature = routes[kind] ?? refuse(['routing', `${name}: ${absent[kind]}, or set routing: none`]);
-  assert(x.shape[0]! % feature.shape[1]! === 0, `${x.shape[0]} rows of a batch of ${feature.shape[1]}`);
+  const examples = feature.shape[1]!;
+  assert(x.shape[0]! % examples === 0 && (routes.batch ?? examples) === examples,
+    `a ${kind} feature of ${examples} examples for ${x.shape[0]} rows of a batch of ${routes.batch}`);
   return kind === 'encoder' ? meanOfTokens(feature, routes) : feature;
 }
 

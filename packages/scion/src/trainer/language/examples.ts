@@ -1,5 +1,5 @@
 /** From questions and captions to the rows of numbers that are trained on. */
-import type { Picture } from '../../data/feature-file.js';
+import type { ImageRef } from '../../data/image-ref.js';
 import type { WordTokenizer } from '../../data/tokenizer.js';
 import { inputError } from '../../util/errors.js';
 import type { Random } from '../../util/random.js';
@@ -12,6 +12,8 @@ export interface Example {
   readonly question?: string;
   /** Of several people, or one. Absent where they are not known, as of a test set. */
   readonly answers?: readonly string[];
+  /** The one that stands for them, where the data say. */
+  readonly usualAnswer?: string;
   readonly questionType?: string;
   readonly answerType?: string;
   readonly captions?: readonly string[];
@@ -24,7 +26,7 @@ export interface LanguageData {
   /** Where it was read from. */
   readonly path: string;
   /** Every picture once. */
-  readonly pictures: readonly Picture[];
+  readonly pictures: readonly ImageRef[];
   readonly splits: Readonly<Partial<Record<LanguageSplit, readonly Example[]>>>;
   readonly warnings: readonly string[];
 }

@@ -1,6 +1,8 @@
 /** A text model with its tokenizer and the pictures that it sees: opened, built, adapted. */
 import { cacheFolder } from '../../data/cache-folder.js';
 import type { Picture } from '../../data/feature-file.js';
+import { hashImages } from '../../data/image-hash.js';
+import type { ImageRef } from '../../data/image-ref.js';
 import type { WordTokenizer } from '../../data/tokenizer.js';
 import type { Module } from '../../nn/module.js';
 import type { Parameter } from '../../nn/parameter.js';
@@ -119,22 +121,30 @@ export async function buildModel(
  * @returns for each picture its row; -1 for one that was left out
  */
 export async function encodePicturesOf(
-  runtime: Runtime, images: Backbone, pictures: readonly Picture[], kind: 'pooled' | 'patches',
+  runtime: Runtime, images: Backbone, given: readonly ImageRef[], kind: 'pooled' | 'patches',
   recipe: Pick<LanguageRecipe, 'cache' | 'threads' | 'device'>, options: SourceOptions & { skip?: (error: ScionError) => void },
-): Promise<{ visual: Visual; rows: Int32Array }> {
+): Promise<{ visual: Visual; rows: Int32Array; hashes: readonly (string | undefined)[] }> {
   const { signal, onWarning, onEncode: onProgress, skip } = options;
+  const found = await hashImages(given, {
+    ...(skip && { bad: (_, error) => skip(error) }), ...(signal && { signal }),
+    onProgress: (done, total) => onProgress?.(done, total, 'hashes of pictures'),
+  });
+  const there = given.flatMap((image, i) => (found.has(image) ? [i] : []));
+  const pictures = there.map((i): Picture => ({ ...given[i]!, sha256: found.get(given[i]!)!, view: 0 }));
   const encoder = openImageEncoder({
     runtime, backbone: images, cache: recipe.cache ? cacheFolder() : undefined, threads: recipe.threads, device: recipe.device,
     signal, onWarning, onProgress,
   }, undefined, kind);
   try {
-    const { features, positions } = await encoder.encode(pictures, skip ? { skipBad: (_, error) => skip(error) } : {});
-    if (positions.length === 0 && pictures.length > 0) {
-      throw inputError(pictures[0]!.path, `none of the ${pictures.length} pictures can be read; replace them`);
+    const { features, positions } = await encoder.encode(pictures, {
+      what: 'pictures', ...(skip && { skipBad: (_: number, error: ScionError) => skip(error) }),
+    });
+    if (positions.length === 0 && given.length > 0) {
+      throw inputError(given[0]!.path, `none of the ${given.length} pictures can be read; replace them`);
     }
-    const rows = new Int32Array(pictures.length).fill(-1);
-    positions.forEach((position, row) => { rows[position] = row; });
-    return { visual: { tokens: encoder.tokens, dim: encoder.dim / encoder.tokens, data: features.data }, rows };
+    const rows = new Int32Array(given.length).fill(-1);
+    positions.forEach((position, row) => { rows[there[position]!] = row; });
+    return { hashes: given.map((image) => found.get(image)), visual: { tokens: encoder.tokens, dim: encoder.dim / encoder.tokens, data: features.data }, rows };
   } finally {
     await encoder.release();
   }

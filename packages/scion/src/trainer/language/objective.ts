@@ -4,7 +4,7 @@ import { enableDropout } from '../../nn/dropout.js';
 import * as f from '../../nn/functional.js';
 import type { VisionText } from '../../nn/vision-text.js';
 import type { Tensors } from '../../runtime/session.js';
-import { float32, int64, tensor } from '../../util/tensor.js';
+import { type Tensor, float32, int64, tensor } from '../../util/tensor.js';
 import type { Row } from './examples.js';
 
 /** The sizes of a batch, which do not change. */
@@ -70,7 +70,10 @@ export function textFeeds(
   };
 }
 
-function visualFeed(rows: number, texts: readonly (Pick<Row, 'picture'> | undefined)[], { tokens, dim, data }: Visual): Tensors[string] {
+/** The features of so many pictures, [rows, tokens, dim]. */
+export function visualFeed(
+  rows: number, texts: readonly (Pick<Row, 'picture'> | undefined)[], { tokens, dim, data }: Visual,
+): Tensor<'float32'> {
   const size = tokens * dim;
   const out = new Float32Array(rows * size);
   texts.forEach((row, i) => {

@@ -2,26 +2,19 @@
 import { z } from 'zod';
 import { type BackboneMethod, type Method, getMethod, isBackboneMethod, methodNames } from '../../peft/index.js';
 import { devices } from '../../runtime/session.js';
-import { type Issue, ScionError } from '../../util/errors.js';
+import { type Issue, ScionError, usageError } from '../../util/errors.js';
+import { generationOptions } from '../generate/index.js';
 import { parse } from '../parse.js';
-import { type Training, collect, resolveTraining, trainingChanges } from '../recipe.js';
+import { parseVariant } from '../variants.js';
+import { type Training, collect, describeIn, resolveTraining, trainingChanges } from '../recipe.js';
 
 export const languageTasks = ['vqa', 'caption'] as const;
 export type LanguageTask = (typeof languageTasks)[number];
 
-/** How texts are written, by the names of transformers' GenerationConfig. */
-const generation = z.strictObject({
-  max_new_tokens: z.number().int().min(1).max(1024).default(24).describe('tokens of the longest text that is written'),
-  min_new_tokens: z.number().int().min(0).default(0).describe('tokens before a text may end'),
-  num_beams: z.number().int().min(1).max(64).default(1).describe('1: the likeliest next word; more: beam search'),
-  length_penalty: z.number().default(1).describe('of beam search: above 0 for longer texts'),
-  no_repeat_ngram_size: z.number().int().min(0).default(0).describe('runs of so many words do not come twice'),
-  do_sample: z.boolean().default(false).describe('draw each word instead of taking the likeliest'),
-  temperature: z.number().positive().default(1).describe('of drawing'),
-  top_k: z.number().int().min(0).default(0).describe('of drawing: among so many words; 0 for all'),
-  top_p: z.number().positive().max(1).default(1).describe('of drawing: among the likeliest words of this probability'),
-});
-export type Generation = z.output<typeof generation>;
+/** How texts are written. */
+const generation = generationOptions.extend({
+  max_new_tokens: generationOptions.shape.max_new_tokens.unwrap().default(24).describe('words of the longest text that is written'),
+}).omit({ num_return_sequences: true });
 
 const fields = {
   task: z.enum(languageTasks).describe('vqa: questions about pictures are answered; caption: pictures are described'),
@@ -45,7 +38,7 @@ const fields = {
   test_examples: z.union([z.number().int().min(1), z.literal('all')]).default('all').describe('test examples'),
   max_length: z.number().int().min(4).max(4096).optional()
     .describe('tokens of a text; longer ones are cut. The longest of training where absent'),
-  generation: generation.prefault({}),
+  generation: generation.prefault({}).describe('how texts are written'),
   skip_bad: z.boolean().default(false).describe('leave out pictures that cannot be read, instead of stopping'),
   cache: z.boolean().default(true).describe('whether features of pictures are kept for the next time'),
   threads: z.number().int().min(1).max(1024).optional().describe('threads of ONNX Runtime; all cores where absent'),
@@ -60,6 +53,79 @@ const recipe = z.strictObject({
   seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(1).describe('of everything random'),
 });
 export type LanguageRecipeInput = z.input<typeof recipe>;
+
+const {
+  task: _task, data: _data, threads: _threads, device: _device, cache: _cache, skip_bad: _bad, test_examples: _test, ...ofVariant
+} = fields;
+/** A method under a name, with what it changes: of the method, the training, or what is seen and read. */
+const variant = z.strictObject({
+  ...Object.fromEntries(Object.entries(ofVariant).map(([key, schema]) => [key, unwrapped(schema).optional()])) as {
+    [K in keyof typeof ofVariant]: z.ZodOptional<z.ZodType<z.output<(typeof ofVariant)[K]>>>;
+  },
+  name: z.string().min(1).describe('what the report calls it'),
+  method: z.string().min(1),
+  config: z.record(z.string(), z.unknown()).optional(),
+  training: trainingChanges.optional(),
+});
+const comparison = z.strictObject({
+  ...fields,
+  methods: z.array(z.union([z.string().min(1), variant], 'expected a method, or an object with name, method and what it changes')).min(1)
+    .describe('methods, or variants of them'),
+  seeds: z.array(z.number().int().min(0)).min(1).default([1, 2, 3]).describe('of everything random'),
+  config: z.record(z.string(), z.record(z.string(), z.unknown())).default({}).describe('hyper-parameters by method'),
+  training: trainingChanges.default({}),
+});
+export type LanguageComparisonInput = z.input<typeof comparison>;
+export type LanguageVariant = z.output<typeof variant>;
+export interface LanguageComparison extends Omit<z.output<typeof comparison>, 'methods'> {
+  methods: LanguageVariant[];
+}
+
+/** A default of a comparison must not hide what all variants have in common. */
+function unwrapped(schema: z.ZodType): z.ZodType {
+  return schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault ? unwrapped(schema.unwrap() as z.ZodType) : schema;
+}
+
+/** The recipe of one cell of a comparison. */
+export function languageRecipeOf(
+  { methods: _m, seeds: _s, config, training, ...shared }: LanguageComparison, variantOf: LanguageVariant, seed: number,
+): LanguageRecipeInput {
+  const { name: _n, config: own, training: changed, ...rest } = variantOf;
+  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+  return {
+    ...shared, ...given, method: variantOf.method, seed, config: { ...config[variantOf.method], ...own },
+    training: { ...training, ...changed },
+  };
+}
+
+/** Checks a comparison, and the recipe of every variant in it. @throws ScionError of kind `usage` with all that is wrong */
+export function resolveLanguageComparison(input: unknown): LanguageComparison {
+  const issues: Issue[] = [];
+  const parsed = parse(comparison, input, '', issues);
+  const values = parsed && {
+    ...parsed,
+    methods: parsed.methods.flatMap((entry) =>
+      (typeof entry === 'string' ? collect(issues, () => plainVariant(entry)) ?? [] : [entry])),
+  };
+  for (const [path, list] of Object.entries<readonly (string | number)[]>(
+    values ? { methods: values.methods.map(({ name }) => name), seeds: values.seeds } : {})) {
+    const twice = list.find((v, i) => list.indexOf(v) !== i);
+    if (twice !== undefined) issues.push({ path, message: `${twice} stands there twice; name it once` });
+  }
+  for (const one of values?.methods ?? []) {
+    const found: Issue[] = [];
+    collect(found, () => resolveLanguageRecipe(languageRecipeOf(values!, one, values!.seeds[0]!)));
+    issues.push(...found.map((issue) => ({ ...issue, path: `methods: ${one.name}: ${issue.path}` })));
+  }
+  if (issues.length > 0) throw new ScionError('usage', issues);
+  return values!;
+}
+
+function plainVariant(text: string): LanguageVariant {
+  const { search, ...rest } = parseVariant(text);
+  if (search !== undefined) throw usageError('methods', `${text}: search is for classes of pictures; leave it out`);
+  return variant.parse(rest);
+}
 
 export interface LanguageRecipe extends Omit<z.output<typeof recipe>, 'training' | 'text_model'> {
   text_model: string;
@@ -76,8 +142,8 @@ const defaultText: Readonly<Record<LanguageTask, string>> = { vqa: 'picto-robert
 const usual: NonNullable<Method['training']> = {
   optimizer: 'adamw', lr: 1e-3, epochs: 10, batch_size: 64, schedule: 'linear', warmup_epochs: 0.5,
 };
-/** What says something of pictures or classes alone. */
-const elsewhere = ['augment', 'class_weights', 'steps_per_shot'] as const;
+/** What says something of pictures or classes alone, with the value that a resolved recipe has there. */
+const elsewhere = { augment: undefined, class_weights: 'none', steps_per_shot: undefined } as const;
 
 export function isLanguageTask(task: unknown): task is LanguageTask {
   return languageTasks.includes(task as LanguageTask);
@@ -97,8 +163,9 @@ export function resolveLanguageRecipe(input: unknown): { recipe: LanguageRecipe;
   }
   const own = method && isBackboneMethod(method) ? { ...method, training: usual } : undefined;
   const config = own && values ? parse(own.config, values.config, 'config', issues) : undefined;
-  for (const key of elsewhere) {
-    if (values?.training[key] !== undefined) {
+  for (const [key, idle] of Object.entries(elsewhere)) {
+    const given = values?.training[key as keyof typeof elsewhere];
+    if (given !== undefined && given !== idle) {
       issues.push({ path: `training.${key}`, message: 'is for classes of pictures; leave it out' });
     }
   }
@@ -124,5 +191,5 @@ function contradictions({ task, head, visual, prefix, generation: g }: z.output<
   return issues;
 }
 
-/** What a value of a recipe means, for help texts. */
-export const languageFields = { ...fields, generation: generation.shape } as const;
+/** What a value of a recipe means, for help texts: `describeLanguageField('text_model')`. */
+export const describeLanguageField = (path: string): string => describeIn(recipe, path);
