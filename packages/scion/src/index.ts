@@ -64,7 +64,7 @@ export {
 export { type PretrainOptions, type PretrainScore, pretrain } from './trainer/pretrain.js';
 export { type Backbone as BackboneModel, loadBackbone, modelTypes } from './models/index.js';
 export { loadTextModel, textModelTypes } from './models/text-models.js';
-export type { EncoderDecoder, TextDecoder, TextEncoder, TextModel } from './models/text.js';
+export type { EncoderDecoder, TextDecoder, TextEncoder, TextModel } from './nn/text-model.js';
 export {
   type Condition, type Generated, type GenerationOptions, type GenerationSource, type Generator, type GeneratorOptions,
   generationOptions, openGenerator,

@@ -4,7 +4,7 @@ import { loadBart } from './bart/index.js';
 import { loadBert } from './bert/index.js';
 import { loadGpt2 } from './gpt2/index.js';
 import { loadRoberta } from './roberta/index.js';
-import type { TextModel } from './text.js';
+import type { TextModel } from '../nn/text-model.js';
 import type { Checkpoint } from './weights.js';
 
 const loaders: Readonly<Record<string, (checkpoint: Checkpoint) => TextModel>> = {

@@ -8,7 +8,7 @@ import { Module } from '../../nn/module.js';
 import { type Parameter, bind } from '../../nn/parameter.js';
 import type { BlockContext } from '../../nn/places.js';
 import { setRoutes } from '../../nn/routes.js';
-import { type DecodeOptions, type Encoded, type EncoderDecoder, type TextStates, checkLength } from '../text.js';
+import { type DecodeOptions, type Encoded, type EncoderDecoder, type TextStates, checkLength } from '../../nn/text-model.js';
 import type { BartConfig } from './config.js';
 import { BartLayer } from './layer.js';
 

@@ -11,7 +11,7 @@ import { type Graph } from '../../ir/graph.js';
 import { newRoberta } from '../roberta/index.js';
 import { batchFirst, expectClose, expected, fixtures, run, testRuntime } from '../testing/reference.js';
 import { loadTextModel } from '../text-models.js';
-import { maskedLanguageLoss } from '../text.js';
+import { maskedLanguageLoss } from '../../nn/text-model.js';
 import { type BertEncoder, newBert } from './index.js';
 
 const runtime = testRuntime();

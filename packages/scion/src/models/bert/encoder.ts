@@ -13,7 +13,7 @@ import { type AttentionPlug, Block, type BlockContext, type BlockPart } from '..
 import { selfAttention } from '../../nn/self-attention.js';
 import { activations } from '../../nn/transformer.js';
 import { assert, inputError } from '../../util/errors.js';
-import { type TextEncoder, type TextStates, checkLength } from '../text.js';
+import { type TextEncoder, type TextStates, checkLength } from '../../nn/text-model.js';
 import type { BertConfig, BertFamily } from './config.js';
 
 /** Words, positions and token types, added up and normalised. */

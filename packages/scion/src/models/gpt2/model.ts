@@ -8,7 +8,7 @@ import { type Parameter, bind } from '../../nn/parameter.js';
 import { type AttentionPlug, Block, type BlockContext, type BlockPart } from '../../nn/places.js';
 import { type AttentionPart, selfAttention } from '../../nn/self-attention.js';
 import { activations } from '../../nn/transformer.js';
-import { type DecodeOptions, type TextDecoder, type TextStates, checkLength } from '../text.js';
+import { type DecodeOptions, type TextDecoder, type TextStates, checkLength } from '../../nn/text-model.js';
 import type { Gpt2Config } from './config.js';
 
 /** The thirds of `c_attn`'s output. */

@@ -4,7 +4,7 @@ import { readCheckpoint } from '../../hub/checkpoint.js';
 import type { Value } from '../../ir/graph.js';
 import { expected, fixtures, testRuntime } from '../../models/testing/reference.js';
 import { loadTextModel } from '../../models/text-models.js';
-import type { TextModel } from '../../models/text.js';
+import type { TextModel } from '../../nn/text-model.js';
 import * as f from '../../nn/functional.js';
 import { init } from '../../nn/parameter.js';
 import { blocksOf } from '../../nn/places.js';
