@@ -9,7 +9,7 @@ import { readCheckpoint } from '../src/hub/checkpoint.js';
 import type { Graph, Value } from '../src/ir/graph.js';
 import { expected, fixtures, testRuntime } from '../src/models/testing/reference.js';
 import { loadTextModel } from '../src/models/text-models.js';
-import { maskedLanguageLoss } from '../src/models/text.js';
+import { maskedLanguageLoss } from '../src/nn/text-model.js';
 import type { BertEncoder } from '../src/models/bert/index.js';
 import { readParameter } from '../src/nn/parameter-values.js';
 import { adapter } from '../src/peft/adapter/index.js';
