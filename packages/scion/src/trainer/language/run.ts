@@ -67,12 +67,17 @@ export interface LanguageRun {
 /** Loads a finished run of a task with words. @throws ScionError where it is missing, unfinished, damaged or of classes */
 export async function loadLanguageRun(path: string, options: LanguageRunOptions = {}): Promise<LanguageRun> {
   await checkDevice(options.device);
+  const { info, values } = await readLanguageRun(path);
+  return openLanguageRun(path, info, values, options);
+}
+
+/** What a finished run says of itself, and its trained values. @throws ScionError as `loadLanguageRun` */
+export async function readLanguageRun(path: string): Promise<{ info: LanguageRunInfo; values: Tensors }> {
   const info = await readInfo(path, parseLanguageRunInfo);
   if (info.state !== 'finished' || !info.result) {
     throw inputError(path, `the run is not finished; go on with \`scion resume ${path}\``);
   }
-  const values = Object.fromEntries((await readSafetensors(join(path, files.adapter))).tensors);
-  return openLanguageRun(path, info, values, options);
+  return { info, values: Object.fromEntries((await readSafetensors(join(path, files.adapter))).tensors) };
 }
 
 /** @param runtime one that is there already and now belongs to the run */
@@ -142,7 +147,7 @@ export function openLanguageRun(
 }
 
 /** The recipe of a run, with what its user says now. */
-function storedRecipe(path: string, info: LanguageRunInfo, options: LanguageRunOptions): LanguageRecipe {
+export function storedRecipe(path: string, info: LanguageRunInfo, options: LanguageRunOptions): LanguageRecipe {
   const { recipe } = resolveLanguageRecipe(info.recipe);
   const config = storedConfig(path, info, getMethod(info.method, join(path, files.info)));
   const { images, text } = info.models;
@@ -158,6 +163,24 @@ function storedRecipe(path: string, info: LanguageRunInfo, options: LanguageRunO
 async function openAll(
   path: string, info: LanguageRunInfo, values: Tensors, recipe: LanguageRecipe, runtime: Runtime, options: LanguageRunOptions,
 ): Promise<{ models: LanguageModels; model: VisionText; speaker: Speaker }> {
+  const { models, model } = await openRunModels(path, info, values, recipe, options);
+  return {
+    models, model,
+    speaker: openSpeaker({
+      runtime, model, values, maker: makerOf(models.text, model, recipe.max_length), tokenizer: models.text.tokenizer,
+      pad: padOf(model.text), answers: info.answers, signal: options.signal, onProgress: options.onEncode,
+      ...(recipe.threads === undefined ? {} : { session: { threads: recipe.threads } }),
+    }),
+  };
+}
+
+/**
+ * The models of a run, found again and checked, and the one that was adapted, which waits for the trained values.
+ * @throws ScionError: a model that is not there or another one, values that do not fit
+ */
+export async function openRunModels(
+  path: string, info: LanguageRunInfo, values: Tensors, recipe: LanguageRecipe, options: LanguageRunOptions,
+): Promise<{ models: LanguageModels; model: VisionText }> {
   const method = getMethod(info.method, join(path, files.info));
   if (!isBackboneMethod(method)) throw inputError(join(path, files.info), `method ${info.method} adapts no model; the run folder is damaged`);
   const models = await openModels(recipe, options);
@@ -173,14 +196,7 @@ async function openAll(
   };
   const model = await modelOf(parts, recipe, method, recipe.config);
   checkValues(path, model, values);
-  return {
-    models, model,
-    speaker: openSpeaker({
-      runtime, model, values, maker: makerOf(models.text, model, recipe.max_length), tokenizer: models.text.tokenizer,
-      pad: padOf(model.text), answers: info.answers, signal: options.signal, onProgress: options.onEncode,
-      ...(recipe.threads === undefined ? {} : { session: { threads: recipe.threads } }),
-    }),
-  };
+  return { models, model };
 }
 
 function checkValues(path: string, model: VisionText, values: Tensors): void {
