@@ -17,22 +17,40 @@ export interface Described {
 
 const lines = (...all: readonly (string | false | undefined)[]): string => all.filter((line) => typeof line === 'string').join('\n');
 
-/** The picture as pixels, and what the encoder sees. */
-function looking({ settings: { resize } }: ImageProcessor): string {
-  const fit = resize && !('shortestEdge' in resize) ? 'fill' : 'cover';
+/** sharp's names of the filters. */
+const kernels: Record<ImageProcessor['settings']['resample'], string> = {
+  nearest: 'nearest', bilinear: 'linear', bicubic: 'cubic', lanczos: 'lanczos3',
+};
+
+/** Of a picture in sharp: resized, cut to the model's size, as `rgb` [height, width, 3]. */
+function sized({ settings: { resize, resample }, height, width }: ImageProcessor): string {
+  const kernel = `kernel: '${kernels[resample]}'`;
+  const whole = resize === null || 'height' in resize ? resize ?? { height, width } : { height: resize.shortestEdge, width: resize.shortestEdge };
+  const fit = resize === null || 'height' in resize ? 'fill' : whole.height === height && whole.width === width ? 'cover' : 'outside';
+  const opened = "sharp(picture).rotate().flatten({ background: 'white' }).toColourspace('srgb')";
+  if (whole.height === height && whole.width === width) {
+    return lines(`const rgb = await ${opened}`, `  .resize(width, height, { fit: '${fit}', ${kernel} }).raw().toBuffer();`);
+  }
   return lines(
-    "const { crop_size: { width, height }, image_mean: mean, image_std: std } = read('preprocessor_config.json');",
-    "const rgb = await sharp(picture).flatten({ background: 'white' }).toColourspace('srgb')",
-    `  .resize(width, height, { fit: '${fit}' }).raw().toBuffer();`,
-    'const size = width * height;',
-    'const pixels = Float32Array.from({ length: 3 * size }, (_, i) => {',
-    '  const channel = Math.floor(i / size);',
-    '  return (rgb[3 * (i % size) + channel] / 255 - mean[channel]) / std[channel];',
-    '});',
-    "const encoder = await load('vision_model.onnx');",
-    "const seen = await encoder.run({ pixel_values: new ort.Tensor('float32', pixels, [1, 3, height, width]) });",
+    `const { data, info } = await ${opened}`,
+    `  .resize(${whole.width}, ${whole.height}, { fit: '${fit}', ${kernel} }).raw().toBuffer({ resolveWithObject: true });`,
+    'const [left, top] = [(info.width - width) >> 1, (info.height - height) >> 1];',
+    'const rgb = await sharp(data, { raw: info }).extract({ left, top, width, height }).raw().toBuffer();',
   );
 }
+
+/** The picture as pixels, and what the encoder sees. */
+const looking = (processor: ImageProcessor): string => lines(
+  "const { crop_size: { width, height }, rescale_factor: factor, image_mean: mean, image_std: std } = read('preprocessor_config.json');",
+  sized(processor),
+  'const size = width * height;',
+  'const pixels = Float32Array.from({ length: 3 * size }, (_, i) => {',
+  '  const channel = Math.floor(i / size);',
+  '  return (rgb[3 * (i % size) + channel] * factor - mean[channel]) / std[channel];',
+  '});',
+  "const encoder = await load('vision_model.onnx');",
+  "const seen = await encoder.run({ pixel_values: new ort.Tensor('float32', pixels, [1, 3, height, width]) });",
+);
 
 const choosing = lines(
   'const { ids } = tokenizer.encode(question);',
@@ -61,7 +79,7 @@ function writing({ task, decodes, prompt }: Described): string {
     '  if ([ends].flat().includes(next)) break;',
     '  words.push(next);',
     '}',
-    'console.log(tokenizer.decode(words.slice(from), { skip_special_tokens: true }).trim());',
+    "console.log(words.length > from ? tokenizer.decode(words.slice(from), { skip_special_tokens: true }).trim() : '');",
   );
 }
 

@@ -17,17 +17,22 @@ const marks = {
 } as const;
 export type TinyModel = keyof typeof marks;
 
-/** The weights of a fixture with a tokenizer of the most frequent words of the world's captions. */
+const annotations = async <T>(file: string): Promise<T[]> =>
+  (JSON.parse(await readFile(file, 'utf8')) as { annotations: T[] }).annotations;
+
+/** The weights of a fixture with a tokenizer of the most frequent words of the world's answers and captions. */
 export async function tinyTextModel(name: TinyModel, folder: string, world: string): Promise<string> {
   await mkdir(folder, { recursive: true });
   for (const file of ['config.json', 'model.safetensors']) await cp(join(repository, 'fixtures', name, file), join(folder, file));
   const { vocab_size: size } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as { vocab_size: number };
-  const { annotations } = JSON.parse(await readFile(join(world, 'annotations/captions_train2014.json'), 'utf8')) as
-    { annotations: { caption: string }[] };
   const counts = new Map<string, number>();
-  for (const { caption } of annotations) {
-    for (const word of caption.toLowerCase().match(/[a-z]+|[^\sa-z]/g) ?? []) counts.set(word, (counts.get(word) ?? 0) + 1);
-  }
+  const count = (text: string, times: number): void => {
+    for (const word of text.toLowerCase().match(/[a-z]+|[^\sa-z]/g) ?? []) counts.set(word, (counts.get(word) ?? 0) + times);
+  };
+  const captions = await annotations<{ caption: string }>(join(world, 'annotations/captions_train2014.json'));
+  captions.forEach(({ caption }) => count(caption, 1));
+  const answers = await annotations<{ multiple_choice_answer: string }>(join(world, 'v2_mscoco_train2014_annotations.json'));
+  answers.forEach(({ multiple_choice_answer: answer }) => count(answer, 20));
   const words = [...counts].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1)).map(([word]) => word);
   const tokens = [...marks[name], ...words].slice(0, size);
   const special = (token: string): object => ({

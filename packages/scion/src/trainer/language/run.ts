@@ -7,6 +7,8 @@ import { nodeRuntime } from '../../runtime/node.js';
 import type { Runtime, Tensors } from '../../runtime/session.js';
 import { captionScores } from '../../tasks/captioning/metrics/caption-scores.js';
 import { type AnswerReport, gqaAccuracy, vocabularyOf, vqaAccuracy } from '../../tasks/vqa/index.js';
+import { Graph } from '../../ir/graph.js';
+import { boundParameters } from '../../nn/parameter.js';
 import type { VisionText } from '../../nn/vision-text.js';
 import { inputError, usageError } from '../../util/errors.js';
 import { checkDevice } from '../check-runtime.js';
@@ -16,7 +18,7 @@ import { files, readInfo, storedConfig } from '../run-folder.js';
 import { type LanguageRunInfo, parseLanguageRunInfo } from '../run-info.js';
 import type { Example, LanguageSplit } from './examples.js';
 import { type LanguageModels, type OpenTextModel, encodePicturesOf, makerOf, openModels, padOf } from './model.js';
-import type { Visual } from './objective.js';
+import { type Visual, textInputs } from './objective.js';
 import { type Choice, type Speaker, openSpeaker } from './predict.js';
 import { type PreparedTask, modelOf, prepareTask } from './prepare.js';
 import { type LanguageRecipe, resolveLanguageRecipe } from './recipe.js';
@@ -199,14 +201,33 @@ export async function openRunModels(
   return { models, model };
 }
 
+/**
+ * Trained values must all be there. What the task does not read, as the head of a model whose answers are chosen, was not
+ * trained either and stays as it was.
+ */
 function checkValues(path: string, model: VisionText, values: Tensors): void {
-  for (const [name, { origin, shape }] of model.parameters()) {
+  const read = new Set([...boundParameters(programOf(model)).keys()]);
+  for (const [name, parameter] of model.parameters()) {
+    const { origin, shape } = parameter;
     if (origin.kind !== 'trained') continue;
     const stored = values[name];
     if (stored?.shape.join() === shape.join()) continue;
+    if (!stored && origin.before && !read.has(parameter)) {
+      parameter.origin = origin.before;
+      continue;
+    }
     throw inputError(join(path, files.adapter), `${name} is ${stored ? `[${stored.shape.join(', ')}]` : 'missing'}, expected `
       + `[${shape.join(', ')}]; the run folder is damaged, train again`);
   }
+}
+
+/** All that the task reads of a model, for one short text. */
+function programOf(model: VisionText): Graph {
+  const graph = new Graph();
+  const seen = textInputs(graph, model, { rows: 1, length: 2 });
+  if (model.head) model.classify(seen);
+  else model.nextWords({ ...seen, written: graph.input('written', 'int64', [1, 2]) });
+  return graph;
 }
 
 /** What is said of examples whose answers or captions are known, and how good it is. */
