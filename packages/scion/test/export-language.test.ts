@@ -11,8 +11,8 @@ import ort from 'onnxruntime-node';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import {
-  type Answered, type Captioned, type ExportedLanguageRun, type LanguageRecipeInput, exportLanguageRun, loadLanguageRun, openBackbone, openTextModel, readSafetensors,
-  trainLanguage, writeSafetensors,
+  type Answered, type Captioned, type ExportedLanguageRun, type LanguageRecipeInput, exportLanguageRun, loadLanguageRun,
+  openBackbone, openTextModel, readSafetensors, trainLanguage, writeSafetensors,
 } from '../src/index.js';
 import { nodeRuntime } from '../src/runtime/node.js';
 import { compileInference } from '../src/trainer/compile.js';
@@ -63,7 +63,10 @@ interface Case {
   side?: number;
 }
 const cases: Case[] = [
-  { name: 'answers of RoBERTa, LoRA in its weights', text: 'roberta', recipe: { ...base, task: 'vqa', config: { target_modules: ['query', 'value'] } } },
+  {
+    name: 'answers of RoBERTa, LoRA in its weights', text: 'roberta',
+    recipe: { ...base, task: 'vqa', config: { target_modules: ['query', 'value'] } },
+  },
   {
     name: 'answers of RoBERTa, routed by patches', text: 'roberta',
     recipe: { ...base, task: 'vqa', visual: 'patches', prefix: false, config: { target_modules: ['query', 'value'], routing: 'mul' } },
@@ -76,12 +79,27 @@ const cases: Case[] = [
     name: 'answers of RoBERTa about pictures that are squeezed', text: 'roberta', side: 14,
     recipe: { ...base, task: 'vqa', model: fixture('siglip/gemma'), classifier_layers: 1, method: 'prefix-tuning' },
   },
-  { name: 'answers of RoBERTa that sees nothing', text: 'roberta', recipe: { ...base, task: 'vqa', visual: 'none', method: 'adapter' } },
-  { name: 'answers that GPT-2 chooses', text: 'gpt2', recipe: { ...base, task: 'vqa', head: 'classify', config: { target_modules: ['c_attn'] } } },
+  {
+    name: 'answers of RoBERTa that sees nothing', text: 'roberta',
+    recipe: { ...base, task: 'vqa', visual: 'none', method: 'adapter' },
+  },
+  {
+    name: 'answers that GPT-2 chooses', text: 'gpt2',
+    recipe: { ...base, task: 'vqa', head: 'classify', config: { target_modules: ['c_attn'] } },
+  },
   { name: 'answers that GPT-2 writes', text: 'gpt2', recipe: { ...writing, task: 'vqa', method: 'full-finetuning' } },
-  { name: 'captions of GPT-2', text: 'gpt2', recipe: { ...writing, task: 'caption', config: { target_modules: ['c_attn', 'c_fc'] } } },
-  { name: 'captions of BART', text: 'bart', recipe: { ...writing, task: 'caption', visual: 'patches', prefix: false, config: { target_modules: ['q_proj', 'v_proj', 'fc1'], routing: 'add' } } },
-  { name: 'answers that BART writes', text: 'bart', recipe: { ...writing, task: 'vqa', head: 'generate', method: 'full-finetuning' } },
+  {
+    name: 'captions of GPT-2', text: 'gpt2',
+    recipe: { ...writing, task: 'caption', config: { target_modules: ['c_attn', 'c_fc'] } },
+  },
+  {
+    name: 'captions of BART', text: 'bart',
+    recipe: { ...writing, task: 'caption', visual: 'patches', prefix: false, config: { target_modules: ['q_proj', 'v_proj', 'fc1'], routing: 'add' } },
+  },
+  {
+    name: 'answers that BART writes', text: 'bart',
+    recipe: { ...writing, task: 'vqa', head: 'generate', method: 'full-finetuning' },
+  },
 ];
 
 const trained = async ({ name, recipe, text }: Case): Promise<string> => {
