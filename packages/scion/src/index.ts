@@ -1,7 +1,7 @@
 /** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
 export {
-  addClass, compare, compareLanguage, describeRecipe, encodePictures, exportRun, loadLanguageRun, loadRun, openRuns, resume, resumeLanguage, train,
-  trainLanguage,
+  addClass, compare, compareLanguage, describeRecipe, encodePictures, exportLanguageRun, exportRun, loadLanguageRun, loadRun,
+  openRuns, resume, resumeLanguage, train, trainLanguage,
 } from './pipeline/index.js';
 export { openTextModel } from './pipeline/text-model.js';
 export {
@@ -17,9 +17,9 @@ export { taskOf } from './trainer/run-folder.js';
 export { openBackbone } from './pipeline/backbone.js';
 export { type MergeOptions, type MergedModel, mergeModel } from './pipeline/merge.js';
 export type { CompareOptions, ComparisonCell, ComparisonDataset, ComparisonResult } from './trainer/compare.js';
-export {
-  type ExportOptions, type ExportTarget, type ExportTask, type ExportedRun, exportTargets, exportTasks,
-} from './export/run.js';
+export { type ExportTarget, exportTargets } from './export/draft.js';
+export type { ExportedLanguageRun, LanguageExportOptions } from './export/language.js';
+export { type ExportOptions, type ExportTask, type ExportedRun, exportTasks } from './export/run.js';
 export { type WeightFormat, weightFormats } from './export/weights.js';
 export { type AddedClass, type ChangedRun, removeClasses } from './trainer/classes.js';
 export { checkRuntime, offeredDevices } from './trainer/check-runtime.js';

@@ -47,7 +47,7 @@ const layout: Readonly<Record<string, Rule>> = {
     node: /^(run.*|train|describe|parity|pictures|encode|classes|language\/(prepare|run|train))\.ts$/,
   },
   export: {
-    folders: [...compute, 'formats', 'data', 'trainer'], packages: ['@bufbuild/protobuf'], node: /^run\.ts$/,
+    folders: [...compute, 'formats', 'data', 'trainer'], packages: ['@bufbuild/protobuf'], node: /^(draft|language|run)\.ts$/,
   },
   // the one place where training and models meet
   pipeline: {

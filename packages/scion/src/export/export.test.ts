@@ -10,7 +10,7 @@ import { parseImageProcessor, processImage, readImageProcessor } from '../data/i
 import { imageProcessorConfig } from '../data/image-processor-config.js';
 import { readTokenizer } from '../data/tokenizer.js';
 import { readCheckpoint } from '../hub/checkpoint.js';
-import { Graph } from '../ir/graph.js';
+import { Graph, type Value } from '../ir/graph.js';
 import { loadBackbone } from '../models/index.js';
 import * as f from '../nn/functional.js';
 import { decodeModel } from '../onnx/decode.js';
@@ -329,6 +329,38 @@ describe('open axes', () => {
       .toThrow(/no shape gives/);
     expect(() => withOpenAxes(...at((graph, n) => (n === 7 ? f.neg : f.abs)(graph.input('x', 'float32', [n])))))
       .toThrow(/another op at another size/);
+  });
+});
+
+describe('a length with a fixed number added', () => {
+  /** Sums of x [b, n] with two columns of ones before, [b, n + 2], in rows of all that. */
+  const build = (graph: Graph, size: (axis: string) => number): Record<string, Value> => {
+    const [b, n] = [size('b'), size('n')];
+    const x = graph.input('x', 'float32', [b, n]);
+    const all = f.concat([f.full(graph, 'float32', [b, 2], 1), x], 1);
+    const rows = f.reshape(f.mul(f.reshape(all, [b * (n + 2)]), 2), [n + 2, b]);
+    return { y: f.slice(f.reshape(rows, [b, n + 2]), 1, 0, n + 1), z: f.reduceSum(all, [1]) };
+  };
+  const axes = [
+    { name: 'b', input: 'x', axis: 0, sizes: [61, 67, 71] }, { name: 'n', input: 'x', axis: 1, sizes: [13, 19, 17] },
+  ] as const;
+  const all = { name: 'all', input: 'x', axis: 1, sizes: [15, 21, 19], plus: 2 } as const;
+
+  test('is computed from the input', async () => {
+    const file = join(folder, 'longer.onnx');
+    await writeModel(await inferenceModel(build, [...axes, all], runtime, 'test'), file, 'fp32');
+    for (const [b, n] of [[1, 3], [2, 1], [3, 0]] as const) {
+      const numbers = Array.from({ length: b * n }, (_, i) => i + 5);
+      const { y, z } = await runModel(file, { x: float32([b, n], numbers) });
+      const row = (i: number): number[] => [1, 1, ...numbers.slice(i * n, (i + 1) * n)];
+      expect(y!.shape).toEqual([b, n + 1]);
+      expect([...y!.data]).toEqual(Array.from({ length: b }, (_, i) => row(i).slice(0, -1).map((v) => 2 * v)).flat());
+      expect([...z!.data]).toEqual(Array.from({ length: b }, (_, i) => row(i).reduce((p, q) => p + q)));
+    }
+  });
+
+  test('is refused in products unless it is named', async () => {
+    await expect(inferenceModel(build, axes, runtime, 'test')).rejects.toThrow(/no multiple of b, n/);
   });
 });
 

@@ -2,38 +2,28 @@
  * A finished run as files that other programs load: plain ONNX, the folder of a model for transformers.js, or an adapter
  * of Python's PEFT.
  */
-import { existsSync } from 'node:fs';
-import { copyFile, mkdir, writeFile } from 'node:fs/promises';
-import { basename, join, relative } from 'node:path';
+import { basename } from 'node:path';
 import { imageProcessorConfig } from '../data/image-processor-config.js';
-import { makeWholeFolder } from '../formats/folder.js';
 import { Graph, type Value } from '../ir/graph.js';
 import * as f from '../nn/functional.js';
 import { opset } from '../onnx/encode.js';
 import type { FeatureModule } from '../peft/index.js';
-import { withRuntime } from '../runtime/node.js';
 import type { Backbone, TextTower } from '../trainer/encode.js';
 import { type StoredRun, readRun, storedModule } from '../trainer/run.js';
 import { type RunOptions, cacheOf, checkDim, openRunBackbone } from '../trainer/run-pictures.js';
-import { ScionError, inputError, unknownName, usageError } from '../util/errors.js';
+import { ScionError, inputError, unknownName } from '../util/errors.js';
+import { type ExportTarget, type WeightOptions, checkTarget, loading, explainFixedSize, writeExport } from './draft.js';
 import { exportPeft } from './peft.js';
 import { type Build, inferenceModel } from './model.js';
-import { FixedSize, type OpenAxis } from './symbolic.js';
-import { type WeightFormat, inlineLimit, weightFormats, writeModel } from './weights.js';
+import type { OpenAxis } from './symbolic.js';
+import type { WeightFormat } from './weights.js';
 
-export const exportTargets = ['onnx', 'transformers.js', 'peft'] as const;
-export type ExportTarget = (typeof exportTargets)[number];
-
-export interface ExportOptions extends Pick<RunOptions, 'model' | 'revision' | 'openBackbone'> {
+export interface ExportOptions extends Pick<RunOptions, 'model' | 'revision' | 'openBackbone'>, WeightOptions {
   to: ExportTarget;
   /** What the model is to do. Default `image-classification`. */
   task?: ExportTask | undefined;
-  /** Formats of the weights, each a model file; the first is the one that transformers.js takes by itself. */
-  dtypes?: readonly WeightFormat[] | undefined;
   /** Whether an adapter is added to the weights where it can be; otherwise its products stand in the graph. Default true. */
   merge?: boolean | undefined;
-  /** Weights in bytes beyond which they stand in a file of external data. Default 1 GiB. */
-  inlineLimit?: number | undefined;
 }
 
 export interface ExportedRun {
@@ -164,63 +154,25 @@ function openTo({ path, stored: { info } }: Source, module: FeatureModule): (fea
  */
 export async function exportRun(path: string, folder: string, options: ExportOptions): Promise<ExportedRun> {
   const { to, task: name = 'image-classification', dtypes = ['fp32'] } = options;
-  checkNames(to, name, dtypes);
+  checkTarget(to, dtypes);
+  if (!Object.hasOwn(tasks, name)) throw unknownName('--task', 'task', name, exportTasks);
   if (to === 'peft') return { folder, files: await exportPeft(path, folder, options) };
   const source = await open(path, options);
   const task: Task = tasks[name];
   task.check?.(source);
-  const files: string[] = [];
-  await withRuntime({}, async (runtime) => {
-    await makeWholeFolder(folder, { what: 'the folder', occupied }, async (draft) => {
-      const place = to === 'onnx' ? draft : join(draft, 'onnx');
-      await mkdir(place, { recursive: true });
-      const external: string[] = [];
-      for (const dtype of dtypes) {
-        const file = join(place, `model${weightFormats[dtype].suffix}.onnx`);
-        const model = await withOpenAxes(source, () =>
-          inferenceModel(task.build(source), task.axes(source), runtime, name));
-        const written = await writeModel(model, file, dtype, options.inlineLimit ?? inlineLimit);
-        if (written.length > 1) external.push(basename(file));
-        files.push(...written.map((at) => relative(draft, at).replaceAll('\\', '/')));
-      }
-      const write = async (file: string, content: unknown): Promise<void> => {
-        await writeFile(join(draft, file), `${JSON.stringify(content, undefined, 2)}\n`);
-        files.push(file);
-      };
-      const own = task.config(source, to === 'transformers.js');
-      await write('config.json', { ...own, ...about(source, name, dtypes, external, to) });
-      await write('preprocessor_config.json', imageProcessorConfig(source.backbone.processor));
-      const from = source.backbone.folder;
-      for (const file of task.files.filter((file) => existsSync(join(from, file)))) {
-        await copyFile(join(from, file), join(draft, file));
-        files.push(file);
-      }
-    });
+  const files = await writeExport(folder, { dtypes, inlineLimit: options.inlineLimit }, async (draft) => {
+    await draft.models(to === 'onnx' ? 'model' : 'onnx/model', (runtime) =>
+      named(source, () => inferenceModel(task.build(source), task.axes(source), runtime, name)));
+    const own = task.config(source, to === 'transformers.js');
+    await draft.json('config.json', { ...own, ...about(source, name, dtypes, draft.external, to) });
+    await draft.json('preprocessor_config.json', imageProcessorConfig(source.backbone.processor));
+    await draft.copy(source.backbone.folder, task.files);
   });
   return { folder, task: name, files };
 }
 
-/** What stands in the way of open axes is the backbone's: methods have none of their own. */
-async function withOpenAxes<T>({ path, backbone: { name } }: Source, build: () => Promise<T>): Promise<T> {
-  try {
-    return await build();
-  } catch (error) {
-    if (!(error instanceof FixedSize)) throw error;
-    throw inputError(path, `its backbone ${name} cannot be exported with open axes: ${error.message}; export the `
-      + 'ONNX files of the backbone again with symbolic axes, or run it in Scion (scion serve)', { cause: error });
-  }
-}
-
-function checkNames(to: string, task: string, dtypes: readonly string[]): void {
-  if (!(exportTargets as readonly string[]).includes(to)) throw unknownName('--to', 'target', to, exportTargets);
-  if (!Object.hasOwn(tasks, task)) throw unknownName('--task', 'task', task, exportTasks);
-  for (const dtype of dtypes) {
-    if (!Object.hasOwn(weightFormats, dtype)) throw unknownName('--dtype', 'format', dtype, Object.keys(weightFormats));
-  }
-}
-
-const occupied = (path: string): Error =>
-  usageError('folder', `${path} has content already; choose another folder, or remove it`);
+const named = <T>({ path, backbone: { name } }: Source, build: () => Promise<T>): Promise<T> =>
+  explainFixedSize(path, `its backbone ${name}`, build);
 
 async function open(path: string, options: ExportOptions): Promise<Source> {
   const stored = await readRun(path);
@@ -237,12 +189,8 @@ function about(
   { stored: { info }, backbone, temperature }: Source, task: ExportTask, dtypes: readonly WeightFormat[],
   external: readonly string[], to: ExportTarget,
 ): Record<string, unknown> {
-  const loading = {
-    dtype: dtypes[0],
-    ...(external.length > 0 && { use_external_data_format: Object.fromEntries(external.map((file) => [file, 1])) }),
-  };
   return {
-    ...(to === 'transformers.js' ? { 'transformers.js_config': loading } : {}),
+    ...(to === 'transformers.js' ? { 'transformers.js_config': loading(dtypes, external) } : {}),
     scion: {
       version: info.scion, task, method: info.method,
       backbone: basename(backbone.name), backbone_sha256: backbone.digest, opset, temperature,

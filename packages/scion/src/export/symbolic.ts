@@ -1,7 +1,7 @@
 /**
  * From programs of static shapes to one with open axes: the program is built at three sizes, and every number that
  * differs between the three is computed from the shapes of the inputs instead. A number must be a fixed multiple of
- * one axis or of a product of axes at all three sizes; anything else is refused.
+ * one axis or of a product of axes at all three sizes, or one axis with a fixed number added; anything else is refused.
  */
 import { create, equals } from '@bufbuild/protobuf';
 import {
@@ -29,12 +29,15 @@ export interface OpenAxis {
   readonly input: string;
   readonly axis: number;
   readonly sizes: readonly [number, number, number];
+  /** How much longer it is than that axis of the input, where it is inside of the program alone: words behind a picture. */
+  readonly plus?: number;
 }
 
-/** `factor` times the lengths of `axes`; a plain number where there are none. */
+/** `factor` times the lengths of `axes`, and `plus`; a plain number where there are no axes. */
 interface Size {
   readonly factor: number;
   readonly axes: readonly OpenAxis[];
+  readonly plus?: number;
 }
 
 /** The size that has three lengths at the three sizes of the axes. */
@@ -98,6 +101,10 @@ function sizes(axes: readonly OpenAxis[]): SizeOf {
       const fits = Number.isInteger(factor) && lengths.every((n, m) => n === factor * unit[m]!);
       if (fits) return { factor, axes: product };
     }
+    for (const axis of axes) {
+      const plus = lengths[0]! - axis.sizes[0];
+      if (lengths.every((n, m) => n === axis.sizes[m]! + plus)) return { factor: 1, axes: [axis], plus };
+    }
     refuse(`the lengths ${lengths.join(', ')} are no multiple of ${axes.map((a) => a.name).join(', ')}`);
   };
 }
@@ -106,10 +113,8 @@ function sizes(axes: readonly OpenAxis[]): SizeOf {
 function nameAxes(values: readonly ValueInfoProto[], sizeOf: SizeOf): void {
   const dims = values.map((v) => (v.type!.value.case === 'tensorType' ? v.type!.value.value.shape!.dim : []));
   dims[0]!.forEach((dim, i) => {
-    const { factor, axes } = sizeOf(dims.map((d) => Number(d[i]!.value.value)));
-    if (axes.length === 0) return;
-    const name = [...(factor === 1 ? [] : [String(factor)]), ...axes.map((a) => a.name)].join('*');
-    dim.value = { case: 'dimParam', value: name };
+    const size = sizeOf(dims.map((d) => Number(d[i]!.value.value)));
+    if (size.axes.length > 0) dim.value = { case: 'dimParam', value: label(size) };
   });
 }
 
@@ -175,9 +180,13 @@ class ShapeNodes {
   }
 
   /** int64 [1] */
-  private length({ factor, axes }: Size): string {
-    const lengths = axes.map(({ name, input, axis }) =>
-      this.node('Shape', [input], `${name}/length`, { start: axis, end: axis + 1 }));
+  private length({ plus = 0, ...size }: Size): string {
+    const { factor, axes } = size;
+    if (plus !== 0) return this.node('Add', [this.length(size), this.constant([plus])], `${label({ ...size, plus })}/length`);
+    const lengths = axes.map(({ name, input, axis, plus: more = 0 }) => {
+      const own = this.node('Shape', [input], `${more === 0 ? name : `${input}[${axis}]`}/length`, { start: axis, end: axis + 1 });
+      return more === 0 ? own : this.node('Add', [own, this.constant([more])], `${name}/length`);
+    });
     const parts = factor === 1 ? lengths : [...lengths, this.constant([factor])];
     return parts.reduce((x, y, i) => {
       const done = { factor: i < axes.length ? 1 : factor, axes: axes.slice(0, i + 1) };
@@ -225,5 +234,5 @@ class ShapeNodes {
   }
 }
 
-const label = ({ factor, axes }: Size): string =>
-  [...(factor === 1 && axes.length > 0 ? [] : [String(factor)]), ...axes.map((a) => a.name)].join('*');
+const label = ({ factor, axes, plus = 0 }: Size): string =>
+  [...(factor === 1 && axes.length > 0 ? [] : [String(factor)]), ...axes.map((a) => a.name)].join('*') + (plus === 0 ? '' : ` + ${plus}`);

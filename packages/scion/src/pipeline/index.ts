@@ -1,4 +1,5 @@
 /** Training and its results with the models handed in: what a program calls. */
+import * as exportingWords from '../export/language.js';
 import * as exporting from '../export/run.js';
 import * as classes from '../trainer/classes.js';
 import * as comparing from '../trainer/compare.js';
@@ -62,6 +63,15 @@ export const exportRun = (
   folder: string,
   options: exporting.ExportOptions,
 ): Promise<exporting.ExportedRun> => exporting.exportRun(path, folder, { openBackbone, ...options });
+
+/**
+ * Writes a run of a task with words as ONNX files or, of captions, as a folder for transformers.js.
+ * @throws ScionError: a run or model that is not there or damaged, a target that cannot do the task, a folder with content
+ */
+export const exportLanguageRun = (
+  path: string, folder: string, options: exportingWords.LanguageExportOptions,
+): Promise<exportingWords.ExportedLanguageRun> =>
+  exportingWords.exportLanguageRun(path, folder, { openBackbone, openTextModel, ...options });
 
 /**
  * Loads several finished runs, by names of the caller, with one model for all that share their backbone: for a server.

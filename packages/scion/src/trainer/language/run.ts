@@ -7,6 +7,8 @@ import { nodeRuntime } from '../../runtime/node.js';
 import type { Runtime, Tensors } from '../../runtime/session.js';
 import { captionScores } from '../../tasks/captioning/metrics/caption-scores.js';
 import { type AnswerReport, gqaAccuracy, vocabularyOf, vqaAccuracy } from '../../tasks/vqa/index.js';
+import { Graph } from '../../ir/graph.js';
+import { boundParameters } from '../../nn/parameter.js';
 import type { VisionText } from '../../nn/vision-text.js';
 import { inputError, usageError } from '../../util/errors.js';
 import { checkDevice } from '../check-runtime.js';
@@ -16,7 +18,7 @@ import { files, readInfo, storedConfig } from '../run-folder.js';
 import { type LanguageRunInfo, parseLanguageRunInfo } from '../run-info.js';
 import type { Example, LanguageSplit } from './examples.js';
 import { type LanguageModels, type OpenTextModel, encodePicturesOf, makerOf, openModels, padOf } from './model.js';
-import type { Visual } from './objective.js';
+import { type Visual, textInputs } from './objective.js';
 import { type Choice, type Speaker, openSpeaker } from './predict.js';
 import { type PreparedTask, modelOf, prepareTask } from './prepare.js';
 import { type LanguageRecipe, resolveLanguageRecipe } from './recipe.js';
@@ -67,12 +69,17 @@ export interface LanguageRun {
 /** Loads a finished run of a task with words. @throws ScionError where it is missing, unfinished, damaged or of classes */
 export async function loadLanguageRun(path: string, options: LanguageRunOptions = {}): Promise<LanguageRun> {
   await checkDevice(options.device);
+  const { info, values } = await readLanguageRun(path);
+  return openLanguageRun(path, info, values, options);
+}
+
+/** What a finished run says of itself, and its trained values. @throws ScionError as `loadLanguageRun` */
+export async function readLanguageRun(path: string): Promise<{ info: LanguageRunInfo; values: Tensors }> {
   const info = await readInfo(path, parseLanguageRunInfo);
   if (info.state !== 'finished' || !info.result) {
     throw inputError(path, `the run is not finished; go on with \`scion resume ${path}\``);
   }
-  const values = Object.fromEntries((await readSafetensors(join(path, files.adapter))).tensors);
-  return openLanguageRun(path, info, values, options);
+  return { info, values: Object.fromEntries((await readSafetensors(join(path, files.adapter))).tensors) };
 }
 
 /** @param runtime one that is there already and now belongs to the run */
@@ -142,7 +149,7 @@ export function openLanguageRun(
 }
 
 /** The recipe of a run, with what its user says now. */
-function storedRecipe(path: string, info: LanguageRunInfo, options: LanguageRunOptions): LanguageRecipe {
+export function storedRecipe(path: string, info: LanguageRunInfo, options: LanguageRunOptions): LanguageRecipe {
   const { recipe } = resolveLanguageRecipe(info.recipe);
   const config = storedConfig(path, info, getMethod(info.method, join(path, files.info)));
   const { images, text } = info.models;
@@ -158,6 +165,24 @@ function storedRecipe(path: string, info: LanguageRunInfo, options: LanguageRunO
 async function openAll(
   path: string, info: LanguageRunInfo, values: Tensors, recipe: LanguageRecipe, runtime: Runtime, options: LanguageRunOptions,
 ): Promise<{ models: LanguageModels; model: VisionText; speaker: Speaker }> {
+  const { models, model } = await openRunModels(path, info, values, recipe, options);
+  return {
+    models, model,
+    speaker: openSpeaker({
+      runtime, model, values, maker: makerOf(models.text, model, recipe.max_length), tokenizer: models.text.tokenizer,
+      pad: padOf(model.text), answers: info.answers, signal: options.signal, onProgress: options.onEncode,
+      ...(recipe.threads === undefined ? {} : { session: { threads: recipe.threads } }),
+    }),
+  };
+}
+
+/**
+ * The models of a run, found again and checked, and the one that was adapted, which waits for the trained values.
+ * @throws ScionError: a model that is not there or another one, values that do not fit
+ */
+export async function openRunModels(
+  path: string, info: LanguageRunInfo, values: Tensors, recipe: LanguageRecipe, options: LanguageRunOptions,
+): Promise<{ models: LanguageModels; model: VisionText }> {
   const method = getMethod(info.method, join(path, files.info));
   if (!isBackboneMethod(method)) throw inputError(join(path, files.info), `method ${info.method} adapts no model; the run folder is damaged`);
   const models = await openModels(recipe, options);
@@ -173,24 +198,36 @@ async function openAll(
   };
   const model = await modelOf(parts, recipe, method, recipe.config);
   checkValues(path, model, values);
-  return {
-    models, model,
-    speaker: openSpeaker({
-      runtime, model, values, maker: makerOf(models.text, model, recipe.max_length), tokenizer: models.text.tokenizer,
-      pad: padOf(model.text), answers: info.answers, signal: options.signal, onProgress: options.onEncode,
-      ...(recipe.threads === undefined ? {} : { session: { threads: recipe.threads } }),
-    }),
-  };
+  return { models, model };
 }
 
+/**
+ * Trained values must all be there. What the task does not read, as the head of a model whose answers are chosen, was not
+ * trained either and stays as it was.
+ */
 function checkValues(path: string, model: VisionText, values: Tensors): void {
-  for (const [name, { origin, shape }] of model.parameters()) {
+  const read = new Set([...boundParameters(programOf(model)).keys()]);
+  for (const [name, parameter] of model.parameters()) {
+    const { origin, shape } = parameter;
     if (origin.kind !== 'trained') continue;
     const stored = values[name];
     if (stored?.shape.join() === shape.join()) continue;
+    if (!stored && origin.before && !read.has(parameter)) {
+      parameter.origin = origin.before;
+      continue;
+    }
     throw inputError(join(path, files.adapter), `${name} is ${stored ? `[${stored.shape.join(', ')}]` : 'missing'}, expected `
       + `[${shape.join(', ')}]; the run folder is damaged, train again`);
   }
+}
+
+/** All that the task reads of a model, for one short text. */
+function programOf(model: VisionText): Graph {
+  const graph = new Graph();
+  const seen = textInputs(graph, model, { rows: 1, length: 2 });
+  if (model.head) model.classify(seen);
+  else model.nextWords({ ...seen, written: graph.input('written', 'int64', [1, 2]) });
+  return graph;
 }
 
 /** What is said of examples whose answers or captions are known, and how good it is. */
