@@ -4,8 +4,8 @@ import { type BackboneMethod, type Method, getMethod, isBackboneMethod, methodNa
 import { devices } from '../../runtime/session.js';
 import { type Issue, ScionError } from '../../util/errors.js';
 import { generationOptions } from '../generate/index.js';
-import { parse } from '../parse.js';
-import { type Training, collect, describeIn, resolveTraining, trainingChanges } from '../recipe.js';
+import { parse, withoutForeign } from '../parse.js';
+import { type Training, collect, describeIn, recipeKeys, resolveTraining, trainingChanges } from '../recipe.js';
 
 export const languageTasks = ['vqa', 'caption'] as const;
 export type LanguageTask = (typeof languageTasks)[number];
@@ -82,11 +82,14 @@ export function isLanguageTask(task: unknown): task is LanguageTask {
  */
 export function resolveLanguageRecipe(input: unknown): { recipe: LanguageRecipe; method: BackboneMethod } {
   const issues: Issue[] = [];
-  const values = parse(recipe, input, '', issues);
+  const foreign = recipeKeys.filter((key) => !Object.hasOwn(recipe.shape, key));
+  const values = parse(recipe, withoutForeign(input, foreign, (key) => 'is for classes of pictures, not for this task; '
+    + (key === 'shots' ? 'use examples' : 'leave it out'), issues), '', issues);
   const name = values?.method ?? 'lora';
   const method = collect(issues, () => getMethod(name));
   if (method && !isBackboneMethod(method)) {
-    const within = methodNames().filter((other) => isBackboneMethod(getMethod(other)));
+    const within = methodNames().map((other) => getMethod(other)).filter(isBackboneMethod)
+      .flatMap((other) => (other.learnsPrompts?.(other.config.parse({})) ? [] : [other.name]));
     issues.push({
       path: 'method', message: `${name} works on features of classes; choose one that adapts a model from within: ${within.join(', ')}`,
     });

@@ -8,7 +8,7 @@ import type { Runtime, Tensors } from '../../runtime/session.js';
 import { captionScores } from '../../tasks/captioning/metrics/caption-scores.js';
 import { type AnswerReport, gqaAccuracy, vocabularyOf, vqaAccuracy } from '../../tasks/vqa/index.js';
 import type { VisionText } from '../../nn/vision-text.js';
-import { inputError, usageError } from '../../util/errors.js';
+import { ScionError, inputError, usageError } from '../../util/errors.js';
 import { checkDevice } from '../check-runtime.js';
 import { type GenerationOptions } from '../generate/index.js';
 import type { RunOptions } from '../run-pictures.js';
@@ -100,14 +100,21 @@ export function openLanguageRun(
     if (info.task !== task) throw usageError(path, `is a run of the task ${info.task}; ${instead}`);
   };
   /** Says which texts were cut in `body`. */
-  const withCuts = async <T>(maker: RowMaker, body: Promise<T>): Promise<T> => {
+  const withCuts = async <T>(maker: RowMaker, body: () => Promise<T>): Promise<T> => {
     const before = maker.cut;
-    const result = await body;
+    const result = await body();
     const cut = maker.cut - before;
     if (cut > 0) options.onWarning?.(`${cut} of the questions are longer than the model has places for and are cut`);
     return result;
   };
-  const generationOf = (changed: GenerationOptions = {}): GenerationOptions => ({ ...recipe.generation, ...changed });
+  const generationOf = (changed: GenerationOptions = {}): GenerationOptions => {
+    if (info.answers && Object.keys(changed).length > 0) {
+      throw new ScionError('usage', Object.keys(changed).map((key) => ({
+        path: key, message: `is for texts that are written; ${path} chooses among ${info.answers!.length} answers, leave it out`,
+      })));
+    }
+    return { ...recipe.generation, ...changed };
+  };
 
   return {
     path,
@@ -115,14 +122,15 @@ export function openLanguageRun(
     async answer(pictures, question, { top = 5, ...generation } = {}) {
       need('vqa', 'it describes pictures: use scion caption');
       if (question.trim() === '') throw usageError('--question', 'is empty; ask something');
+      const writing = generationOf(generation);
       const { read, visual } = await look(pictures);
       const { speaker, maker } = await open();
       const asked = read.map((_, picture) => ({ picture, question }));
       if (!info.answers) {
-        const texts = await withCuts(maker, speaker.write(asked, visual, generationOf(generation)));
+        const texts = await withCuts(maker, () => speaker.write(asked, visual, writing));
         return read.map((file, i) => ({ path: file, question, answer: texts[i]! }));
       }
-      const chosen = await withCuts(maker, speaker.choose(asked, visual, top));
+      const chosen = await withCuts(maker, () => speaker.choose(asked, visual, top));
       return read.map((file, i) => ({ path: file, question, answer: chosen[i]![0]!.answer, choices: chosen[i]! }));
     },
     async caption(pictures, generation) {
@@ -132,6 +140,7 @@ export function openLanguageRun(
       return read.map((file, i) => ({ path: file, caption: texts[i]! }));
     },
     async evaluate({ data = recipe.data, split: asked } = {}, generation) {
+      const writing = generationOf(generation);
       const { speaker, maker } = await open();
       const splits = asked ? [asked] : (['test', 'val'] as const);
       const prepared = await prepareTask(started(), { ...recipe, data, val_examples: 'all' }, splits, options);
@@ -140,7 +149,7 @@ export function openLanguageRun(
         throw inputError(data, `has no ${splits.join(' or ')} examples whose ${info.task === 'vqa' ? 'answers' : 'captions'} are known`);
       }
       const examples = prepared.examples[split]!;
-      const found = evaluateExamples(speaker, info, examples, prepared.visual, generationOf(generation));
+      const found = () => evaluateExamples(speaker, info, examples, prepared.visual, writing);
       return { path: data, split, ...await withCuts(maker, found) };
     },
     async close() {
