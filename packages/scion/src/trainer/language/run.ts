@@ -203,6 +203,12 @@ async function openAll(
 }
 
 function checkValues(path: string, model: VisionText, values: Tensors): void {
+  const [stored] = values['classifier.out_proj.bias']?.shape ?? [];
+  const answers = model.head?.answers;
+  if (stored !== answers) {
+    throw inputError(join(path, files.info), `answers: has ${answers ?? 'none'}, and the classifier in ${files.adapter} chooses among `
+      + `${stored ?? 'none'}; take both files of the same run, or train again`);
+  }
   for (const [name, { origin, shape }] of model.parameters()) {
     if (origin.kind !== 'trained') continue;
     const stored = values[name];

@@ -1,9 +1,9 @@
 /** Tiny text models that read the words of PictoWorld: checkpoints of the fixtures with a tokenizer beside them. */
-import { cp, mkdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fixtures } from '../../../models/testing/reference.js';
 
-/** The marks of a fixture, by their ids; words fill the other ids up to the 96 that each has. */
+/** The marks of a fixture, by their ids; words fill the other ids. */
 const marks = {
   'gpt2/lm-head': { ids: ['<unk>', '<|endoftext|>', '<unused>', '<pad>'], begin: undefined, end: undefined },
   'bart/conditional': { ids: ['<s>', '<pad>', '</s>', '<unk>'], begin: '<s>', end: '</s>' },
@@ -23,7 +23,8 @@ export async function tinyTextModel(name: TinyTextModel, folder: string): Promis
   const out = join(folder, name.replace('/', '-'));
   await mkdir(out, { recursive: true });
   for (const file of ['config.json', 'model.safetensors']) await cp(join(fixtures, name, file), join(out, file));
-  const all = [...ids, ...words].slice(0, 96);
+  const { vocab_size: count } = JSON.parse(await readFile(join(out, 'config.json'), 'utf8')) as { vocab_size: number };
+  const all = [...ids, ...words].slice(0, count);
   const special = (content: string): object =>
     ({ id: all.indexOf(content), content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true });
   const mark = (id: string): object => ({ SpecialToken: { id, type_id: 0 } });
