@@ -1,4 +1,4 @@
-// npm run bench -- engine | lora | graph-adapter | encode | serve [options]
+// npm run bench -- engine | lora | caption | graph-adapter | encode | serve [options]
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { cores } from './lib/machine.mjs';
@@ -6,6 +6,7 @@ import { cores } from './lib/machine.mjs';
 const benchmarks = {
   engine: async (options) => (await import('./engine.mjs')).engine(options),
   lora: async (options) => (await import('./lora.mjs')).lora(options),
+  caption: async (options) => (await import('./caption.mjs')).caption(options),
   'graph-adapter': async (options) => (await import('./graph-adapter.mjs')).graphAdapter(options),
   encode: async (options) => (await import('./encode.mjs')).encode(options),
   serve: async (options) => (await import('./serve.mjs')).serve(options),
@@ -14,7 +15,7 @@ const benchmarks = {
 const usage = `npm run bench -- <${Object.keys(benchmarks).join(' | ')}> [options]
   --tokens 50,197       engine: tokens per image
   --batch N             engine: images per step; default: 8
-  --recompute           engine, lora: the training step with activations recomputed, against the one that keeps them
+  --recompute           engine, lora, caption: the training step with activations recomputed, against the one that keeps them
   --classes 37,100,...  graph-adapter: numbers of classes
   --dim 512,1024        graph-adapter: feature widths
   --data DIR            encode: pictures; about 800 x 600 pixels of noise are made where absent
@@ -22,8 +23,8 @@ const usage = `npm run bench -- <${Object.keys(benchmarks).join(' | ')}> [option
   --requests N          serve: requests at four times the rate that it answers; default: 10000
   --repetitions N       paired repetitions
   --threads N           of both sides; default: all cores
-  --python COMMAND      a Python with PyTorch (lora: and peft); default: python3
-  --profile             engine, lora, encode: where Scion's time goes, in place of the comparison
+  --python COMMAND      a Python with PyTorch (lora: and peft; caption: and transformers); default: python3
+  --profile             engine, lora, caption, encode: where Scion's time goes, in place of the comparison
   --json FILE           write the results there too`;
 
 /** Positive integers, as in `50,197`. */

@@ -1,15 +1,17 @@
 /** Scion: adapt a frozen vision-language model to your own images and words. The package's public exports. */
 export {
-  addClass, compare, describeRecipe, encodePictures, exportRun, loadLanguageRun, loadRun, openRuns, resume, resumeLanguage, train,
+  addClass, compare, compareLanguage, describeRecipe, encodePictures, exportRun, loadLanguageRun, loadRun, openRuns, resume, resumeLanguage, train,
   trainLanguage,
 } from './pipeline/index.js';
 export { openTextModel } from './pipeline/text-model.js';
 export {
-  type LanguageRecipeInput, type LanguageTask, describeLanguageField, isLanguageTask, resolveLanguageRecipe,
+  type LanguageComparisonInput, type LanguageRecipeInput, type LanguageTask, describeLanguageField, isLanguageTask,
+  resolveLanguageComparison, resolveLanguageRecipe,
 } from './trainer/language/recipe.js';
 export type {
   Answered, Captioned, LanguageEvaluation, LanguageRun, LanguageRunOptions,
 } from './trainer/language/run.js';
+export type { LanguageCell, LanguageCompareOptions, LanguageComparisonResult } from './trainer/language/compare.js';
 export type { LanguageTrainOptions } from './trainer/language/train.js';
 export { taskOf } from './trainer/run-folder.js';
 export { openBackbone } from './pipeline/backbone.js';

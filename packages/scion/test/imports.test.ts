@@ -39,7 +39,7 @@ const layout: Readonly<Record<string, Rule>> = {
     folders: ['formats'], packages: ['@huggingface/tokenizers', 'hyparquet', 'hyparquet-compressors', 'sharp', 'yaml', 'zod'],
     node: /^/,
   },
-  tasks: { folders: ['data', 'ir', 'nn'], packages: ['@orama/stemmers'] },
+  tasks: { folders: ['data', 'ir', 'nn'], packages: ['porter2'] },
   hub: { folders: ['formats', 'onnx'], packages: ['@huggingface/hub'], node: /^/ },
   // what runs in a page too (compile, fit, select, …) stays free of Node
   trainer: {

@@ -37,7 +37,7 @@ const numbers = (tensor: Tensor): number[] => [...tensor.data].map(Number);
 
 const runtime = testRuntime();
 
-describe.each(['picto-roberta'])('the built-in %s', (name) => {
+describe.each(['picto-roberta', 'picto-gpt'])('the built-in %s', (name) => {
   test('reads and computes as transformers does', async () => {
     const { path } = await resolveModel(name);
     const reference = await expected('picto-text', name);

@@ -123,6 +123,9 @@ export const compareFlags: Flag[] = [
   ...shared.filter(({ path }) => !['features', 'data', 'threads'].includes(path)),
 ];
 
+/** Of `scion compare`: classes of pictures, or a task with words. */
+export const allCompareFlags: Flag[] = [...compareFlags, ...languageOnly];
+
 export function addRecipeFlags(command: Command, flags: readonly Flag[]): Command {
   command.option('--recipe <file>', 'YAML or JSON with all of this; flags come on top');
   addFlags(command, flags);
@@ -187,6 +190,11 @@ export async function readRecipe<T>(
   }
   if (issues.length > 0) throw new ScionError('usage', issues);
   return recipe as T;
+}
+
+/** Whether a task with words is asked for, by flag or in the recipe. */
+export async function givesTask(options: Record<string, unknown>): Promise<boolean> {
+  return options.task !== undefined || (typeof options.recipe === 'string' && 'task' in await readRecipeFile(options.recipe));
 }
 
 /** Puts what was given by flags into a recipe. */

@@ -15,6 +15,7 @@ const packaged = fileURLToPath(new URL('../../models/', import.meta.url));
 export const builtInModels: Readonly<Record<string, string>> = {
   picto: 'for pictograms and icons, not for photographs',
   'picto-roberta': 'reads short English texts, no pictures',
+  'picto-gpt': 'writes short English texts, reads no pictures',
 };
 export const defaultModel = 'picto';
 

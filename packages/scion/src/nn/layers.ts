@@ -1,7 +1,7 @@
 /** Layers as graph builders. Activations are matrices [rows, features]; rows are tokens or images. */
 import type { Graph, Value } from '../ir/graph.js';
 import * as b from '../ops/build.js';
-import { assert } from '../util/errors.js';
+import { assert, usageError } from '../util/errors.js';
 import { type Shape, float32 } from '../util/tensor.js';
 import { Module } from './module.js';
 import { type Parameter, bind } from './parameter.js';
@@ -59,7 +59,8 @@ export class LayerNorm extends Module {
  * Multi-head scaled dot-product attention over rows in sequence-first order (row = token · batch + image), so that
  * heads are read in place by FusedMatMul's transBatch and only the result is transposed.
  * q [tokens · batch, width], k and v likewise, of as many tokens or others → [tokens · batch, width]. `mask` is added
- * to the scores, and broadcasts to [batch · heads, queries, keys].
+ * to the scores, and broadcasts to [batch · heads, queries, keys]; keys behind those that it knows are seen.
+ * @throws ScionError of kind `usage` for such keys where the mask differs between queries, as a causal one does
  */
 export function attention(
   q: Value, k: Value, v: Value, shape: { tokens: number; batch: number; heads: number }, mask?: Value,
@@ -70,9 +71,18 @@ export function attention(
   const scores = b.fusedMatMul(split(q), split(k), {
     alpha: 1 / Math.sqrt(width / heads), transBatchA: 1, transBatchB: 1, transB: 1,
   }); // [batch · heads, queries, keys]
-  const probabilities = b.softmax(mask ? b.add(scores, mask) : scores);
+  const probabilities = b.softmax(mask ? b.add(scores, widened(mask, scores.shape[2]!)) : scores);
   const mixed = b.fusedMatMul(probabilities, split(v), { transBatchB: 1 }); // [batch · heads, queries, d]
   return b.reshape(b.transpose(mixed, [1, 0, 2]), [tokens * batch, width]);
+}
+
+/** A mask once an adapter has put tokens behind the others: [… 1, fewer keys] → [… 1, keys]. */
+function widened(mask: Value, keys: number): Value {
+  const [queries, known] = mask.shape.slice(-2) as [number, number];
+  if (known >= keys) return mask;
+  if (queries === 1) return b.pad(mask, [...mask.shape.flatMap(() => [0, 0]).slice(1), keys - known]);
+  throw usageError('', `${keys - known} tokens are put behind the ${known} of a causal model, where no other token sees them; `
+    + 'put learned tokens in front of the text, or use a method that adds none');
 }
 
 /** A mask [tokens, tokens] for `attention` that hides from every token those after it. */

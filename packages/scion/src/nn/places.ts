@@ -58,7 +58,10 @@ export interface RowPlug extends Module {
   forward(x: Value): Value;
 }
 
-/** Rows [tokens · batch, width] → rows of as many tokens or more; what is more comes at the end. */
+/**
+ * Rows [tokens · batch, width] → rows of as many tokens or more; what is more comes at the end. A mask of padding lets every
+ * token see it, and a causal one is refused (`attention`).
+ */
 export interface TokenPlug extends Module {
   forward(x: Value, batch: number): Value;
 }

@@ -9,8 +9,9 @@ import * as running from '../trainer/run.js';
 import * as serving from '../trainer/run-set.js';
 import type { RunOptions } from '../trainer/run-pictures.js';
 import * as training from '../trainer/train.js';
+import * as contesting from '../trainer/language/compare.js';
 import * as asking from '../trainer/language/run.js';
-import type { LanguageRecipeInput } from '../trainer/language/recipe.js';
+import type { LanguageComparisonInput, LanguageRecipeInput } from '../trainer/language/recipe.js';
 import * as language from '../trainer/language/train.js';
 import { openBackbone } from './backbone.js';
 import { openTextModel } from './text-model.js';
@@ -97,3 +98,8 @@ export const resumeLanguage = (path: string, options?: language.LanguageTrainOpt
 /** Loads a finished run of a task with words. @throws ScionError where it is missing, unfinished, damaged or of classes */
 export const loadLanguageRun = (path: string, options?: asking.LanguageRunOptions): Promise<asking.LanguageRun> =>
   asking.loadLanguageRun(path, { openBackbone, openTextModel, ...options });
+
+/** Trains and tests every method × seed on a task with words. @throws ScionError with all that is wrong, before anything starts */
+export const compareLanguage = (
+  input: LanguageComparisonInput, options?: contesting.LanguageCompareOptions,
+): Promise<contesting.LanguageComparisonResult> => contesting.compareLanguage(input, { openBackbone, openTextModel, ...options });

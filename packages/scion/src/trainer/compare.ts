@@ -4,7 +4,7 @@ import { withRuntime } from '../runtime/node.js';
 import type { Runtime } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
 import { checkDevice } from './check-runtime.js';
-import { openJournal } from './comparison-journal.js';
+import { cellSchema, openJournal } from './comparison-journal.js';
 import { moduleMaker } from './maker.js';
 import type { RecipeFeatures, SourceOptions } from './pictures.js';
 import { type Comparison, type ComparisonInput, recipeOf, resolveComparison, resolveRecipe } from './recipe.js';
@@ -108,7 +108,7 @@ export async function compare(input: ComparisonInput, options: CompareOptions = 
   const { features: _f, data: _d, ...recipe } = comparison;
   const data = Object.fromEntries([...files].map(([name, { digest }]) => [name, digest]));
   const journal = options.journal === undefined ? undefined
-    : await openJournal(options.journal, { scion: version, recipe, data });
+    : await openJournal(options.journal, { scion: version, recipe, data }, cellSchema);
 
   const key = (c: Pick<ComparisonCell, 'dataset' | 'method' | 'shots' | 'seed'>): string =>
     JSON.stringify([c.dataset, c.method, c.shots, c.seed]);

@@ -17,7 +17,8 @@ const header = z.object({
 /** What is compared: the recipe without its data, and the digest of every data set by its name. */
 export type Subject = Omit<z.output<typeof header>, 'format'>;
 
-const cellSchema = z.object({
+/** Cells of classes of pictures. */
+export const cellSchema = z.object({
   dataset: z.string(),
   method: z.string(),
   shots: z.number(),
@@ -35,11 +36,11 @@ const cellSchema = z.object({
  * Opens the journal at `path`, or starts one there; gives the cells that it holds.
  * @throws ScionError where it is of another comparison, with everything that differs
  */
-export async function openJournal(
-  path: string, subject: Subject,
-): Promise<{ cells: ComparisonCell[]; add: (cell: ComparisonCell) => Promise<void> }> {
+export async function openJournal<C>(
+  path: string, subject: Subject, schema: z.ZodType<C>,
+): Promise<{ cells: C[]; add: (cell: C) => Promise<void> }> {
   const lines = await readLines(path);
-  const add = (cell: ComparisonCell): Promise<void> => appendLine(path, JSON.stringify(cell));
+  const add = (cell: C): Promise<void> => appendLine(path, JSON.stringify(cell));
   const fix = `remove ${path} to start afresh, or choose another name for the result`;
   if (lines.length === 0) {
     await appendLine(path, JSON.stringify({ format, ...subject }));
@@ -60,7 +61,7 @@ export async function openJournal(
       { path, message: `was begun with ${what}; give the same again, or ${fix}` })));
   }
   const cells = rest.map((value, i) => {
-    const cell = cellSchema.safeParse(value);
+    const cell = schema.safeParse(value);
     if (!cell.success) throw inputError(`${path}: line ${i + 2}`, `is no finished cell; ${fix}`);
     return cell.data;
   });

@@ -97,7 +97,7 @@ export interface Recipe extends Omit<z.output<typeof recipe>, 'training'> {
   training?: Training;
 }
 
-const variant = z.strictObject({
+export const variantSchema = z.strictObject({
   name: z.string().min(1).describe('what the report calls it'),
   method: z.string().min(1),
   config: z.record(z.string(), z.unknown()).optional(),
@@ -106,7 +106,7 @@ const variant = z.strictObject({
 });
 /** A method as text, `graph-adapter` or `graph-adapter:beta=1`, or written out. */
 const entry = z.union(
-  [z.string().min(1), variant],
+  [z.string().min(1), variantSchema],
   'expected a method, or an object with name, method and what it changes of config, training and search',
 );
 

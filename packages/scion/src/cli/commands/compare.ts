@@ -2,11 +2,13 @@
 import { rm } from 'node:fs/promises';
 import type { Command } from 'commander';
 import {
-  type ComparisonInput, ScionError, compare, resolveComparison, writeAtomically,
+  type ComparisonInput, type LanguageComparisonInput, ScionError, compare, compareLanguage, resolveComparison,
+  resolveLanguageComparison, writeAtomically,
 } from '../../index.js';
 import { Progress, checkTarget, interruptible, note, print, printable, watchSource } from '../output.js';
-import { addRecipeFlags, compareFlags, readRecipe, withFlagNames } from '../recipe-flags.js';
+import { addRecipeFlags, allCompareFlags, givesTask, readRecipe, withFlagNames } from '../recipe-flags.js';
 import { htmlReport } from '../report/html.js';
+import { languageMarkdown, languageText } from '../report/language.js';
 import { summaryOf } from '../report/summary.js';
 import { zeroShot } from '../report/statistics.js';
 import { markdownTable, textTable } from '../report/table.js';
@@ -17,7 +19,7 @@ const journalOf = (file: string): string => `${file}.cells`;
 export function addCompare(program: Command): void {
   const command = program
     .command('compare')
-    .summary('methods against each other: accuracy over shots, on one or several data sets')
+    .summary('methods against each other: accuracy over shots, on one or several data sets; answers or captions')
     .description(
       'Trains and tests every method with the same rows, for every data set, number of shots and seed; reports mean ' +
         'and deviation with 95 % intervals, trained numbers and seconds. Several cells are trained side by side.',
@@ -27,7 +29,7 @@ export function addCompare(program: Command): void {
       'on where it was stopped')
     .option('--markdown [file]', 'write the tables as Markdown to a file, or to stdout')
     .option('--reference <a,b>', 'methods that the others are compared with (default zero-shot, else the first)');
-  addRecipeFlags(command, compareFlags)
+  addRecipeFlags(command, allCompareFlags)
     .addHelpText(
       'after',
       `
@@ -35,14 +37,16 @@ Examples:
   scion compare --features pets.safetensors --methods zero-shot,tip-adapter-f,graph-adapter --shots 1,4,16 --html pets.html
   scion compare --features pets.safetensors food.safetensors --methods taskres,graph-adapter,graph-adapter:beta=0.8 \\
     --reference taskres --json both.json --markdown both.md
+  scion compare --task vqa --data world --methods lora,lora:routing=mul --seeds 1,2,3 --json answers.json
 Nothing is ever chosen on the test split. With few seeds, methods within a deviation of each other are not ranked.`,
     )
     .action(async (options: Record<string, unknown>) => {
+      if (await givesTask(options)) return compareWords(options);
       const [html, json, markdown] = [options.html, options.json, options.markdown]
         .map((v) => (typeof v === 'string' ? v : undefined));
       const signal = interruptible();
       const progress = new Progress(true);
-      const { result, references } = await withFlagNames(options, compareFlags, async () => {
+      const { result, references } = await withFlagNames(options, allCompareFlags, async () => {
         const { recipe, references } = await collected(options);
         for (const file of [html, json, markdown]) if (file !== undefined) await checkTarget(file);
         const result = await compare(recipe, {
@@ -79,13 +83,53 @@ async function collected(
 ): Promise<{ recipe: ComparisonInput; references: string[] }> {
   const given = typeof options.reference === 'string' ? options.reference.split(',').map((v) => v.trim()).filter(Boolean) : [];
   let names: string[] = [];
-  const recipe = await readRecipe<ComparisonInput>(options, compareFlags, (values) => {
+  const recipe = await readRecipe<ComparisonInput>(options, allCompareFlags, (values) => {
     names = resolveComparison(values).methods.map(({ name }) => name);
     const unknown = given.filter((name) => !names.includes(name));
     if (unknown.length > 0) throw new ScionError('usage', unknown.map((name) => (
       { path: '--reference', message: `${JSON.stringify(name)} is not compared; name one of ${names.join(', ')}` })));
   });
   return { recipe, references: given.length > 0 ? given : [names.includes(zeroShot) ? zeroShot : names[0]!] };
+}
+
+/** The same for tasks with words: a table, and no page. */
+async function compareWords(options: Record<string, unknown>): Promise<void> {
+  const [json, markdown, html] = [options.json, options.markdown, options.html].map((v) => (typeof v === 'string' ? v : undefined));
+  if (html !== undefined) throw new ScionError('usage', [{ path: '--html', message: 'is for classes of pictures; use --markdown' }]);
+  const signal = interruptible();
+  const progress = new Progress(true);
+  const { result, reference } = await withFlagNames(options, allCompareFlags, async () => {
+    let names: string[] = [];
+    const recipe = await readRecipe<LanguageComparisonInput>(options, allCompareFlags, (values) => {
+      names = resolveLanguageComparison(values).methods.map(({ name }) => name);
+    });
+    const reference = typeof options.reference === 'string' ? options.reference : names[0]!;
+    if (!names.includes(reference)) {
+      throw new ScionError('usage', [{
+        path: '--reference', message: `${JSON.stringify(reference)} is not compared; name one of ${names.join(', ')}`,
+      }]);
+    }
+    for (const file of [json, markdown]) if (file !== undefined) await checkTarget(file);
+    const result = await compareLanguage(recipe, {
+      signal, ...(json === undefined ? {} : { journal: journalOf(json) }), ...watchSource(progress),
+      onWarning: (warning) => {
+        progress.pause();
+        note(`warning: ${warning}`);
+      },
+      onCell: ({ method, seed }, done, total) => progress.update(done, total, printable(`${method}, seed ${seed}`)),
+    });
+    return { result, reference };
+  });
+  progress.end();
+  print(options.json === true, result, () => (options.markdown === true ? languageMarkdown : languageText)(result, reference));
+  await write(markdown, () => languageMarkdown(result, reference));
+  await write(json, () => `${JSON.stringify(result, undefined, 2)}\n`);
+  if (markdown !== undefined) note(`report: ${markdown}`);
+  if (signal.aborted) process.exitCode = 1;
+  if (json !== undefined) {
+    if (!signal.aborted) await rm(journalOf(json), { force: true });
+    else note(`${journalOf(json)} holds what is done; the same command goes on from there`);
+  }
 }
 
 async function write(file: string | undefined, text: () => string): Promise<void> {

@@ -6,7 +6,8 @@ import {
 import { type View, differences, groupViewsOf, standings, summarise, viewsOf } from './statistics.js';
 import type { CompareResult } from './types.js';
 
-interface Table {
+/** What is shown under a caption, the title of each row first. */
+export interface Table {
   caption: string;
   header: string[];
   /** The title first. */
@@ -109,7 +110,7 @@ function dataTable({ datasets }: CompareResult): Table {
   };
 }
 
-function asText({ caption, header, rows, notes }: Table): string {
+export function asText({ caption, header, rows, notes }: Table): string {
   const lines = [header, ...rows].map((row) => row.map(printable));
   const widths = header.map((_, i) => Math.max(...lines.map((row) => row[i]!.length)));
   const body = lines.map((row) =>
@@ -118,7 +119,7 @@ function asText({ caption, header, rows, notes }: Table): string {
   return `${[printable(caption), '', ...body, '', ...notes.map(printable)].join('\n').trimEnd()}\n`;
 }
 
-function asMarkdown({ caption, header, rows, notes }: Table): string {
+export function asMarkdown({ caption, header, rows, notes }: Table): string {
   const line = (cells: string[]) => `| ${cells.join(' | ')} |`;
   const body = rows.map(([title, ...cells]) => line([escapeMarkdown(title!), ...cells]));
   const rule = line(header.map((_, i) => (i === 0 ? '---' : '---:')));

@@ -24,7 +24,7 @@ export interface PreparedTask {
   readonly models: LanguageModels;
   readonly visual?: Visual;
   readonly sight?: Sight;
-  /** Answers to choose among; absent where they are written. */
+  /** Answers to choose among; absent where they are written, or nothing is trained. */
   readonly vocabulary?: AnswerVocabulary;
   /** Drawn and readable. */
   readonly examples: Readonly<Partial<Record<LanguageSplit, readonly Example[]>>>;

@@ -2,9 +2,10 @@
 import { z } from 'zod';
 import { type BackboneMethod, type Method, getMethod, isBackboneMethod, methodNames } from '../../peft/index.js';
 import { devices } from '../../runtime/session.js';
-import { type Issue, ScionError } from '../../util/errors.js';
+import { type Issue, ScionError, usageError } from '../../util/errors.js';
 import { generationOptions } from '../generate/index.js';
 import { parse, withoutForeign } from '../parse.js';
+import { parseVariant } from '../variants.js';
 import { type Training, collect, describeIn, recipeKeys, resolveTraining, trainingChanges } from '../recipe.js';
 
 export const languageTasks = ['vqa', 'caption'] as const;
@@ -52,6 +53,79 @@ const recipe = z.strictObject({
   seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(1).describe('of everything random'),
 });
 export type LanguageRecipeInput = z.input<typeof recipe>;
+
+const {
+  task: _task, data: _data, threads: _threads, device: _device, cache: _cache, skip_bad: _bad, test_examples: _test, ...ofVariant
+} = fields;
+/** A method under a name, with what it changes: of the method, the training, or what is seen and read. */
+const variant = z.strictObject({
+  ...Object.fromEntries(Object.entries(ofVariant).map(([key, schema]) => [key, unwrapped(schema).optional()])) as {
+    [K in keyof typeof ofVariant]: z.ZodOptional<z.ZodType<z.output<(typeof ofVariant)[K]>>>;
+  },
+  name: z.string().min(1).describe('what the report calls it'),
+  method: z.string().min(1),
+  config: z.record(z.string(), z.unknown()).optional(),
+  training: trainingChanges.optional(),
+});
+const comparison = z.strictObject({
+  ...fields,
+  methods: z.array(z.union([z.string().min(1), variant], 'expected a method, or an object with name, method and what it changes')).min(1)
+    .describe('methods, or variants of them'),
+  seeds: z.array(z.number().int().min(0)).min(1).default([1, 2, 3]).describe('of everything random'),
+  config: z.record(z.string(), z.record(z.string(), z.unknown())).default({}).describe('hyper-parameters by method'),
+  training: trainingChanges.default({}),
+});
+export type LanguageComparisonInput = z.input<typeof comparison>;
+export type LanguageVariant = z.output<typeof variant>;
+export interface LanguageComparison extends Omit<z.output<typeof comparison>, 'methods'> {
+  methods: LanguageVariant[];
+}
+
+/** A default of a comparison must not hide what all variants have in common. */
+function unwrapped(schema: z.ZodType): z.ZodType {
+  return schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault ? unwrapped(schema.unwrap() as z.ZodType) : schema;
+}
+
+/** The recipe of one cell of a comparison. */
+export function languageRecipeOf(
+  { methods: _m, seeds: _s, config, training, ...shared }: LanguageComparison, variantOf: LanguageVariant, seed: number,
+): LanguageRecipeInput {
+  const { name: _n, config: own, training: changed, ...rest } = variantOf;
+  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+  return {
+    ...shared, ...given, method: variantOf.method, seed, config: { ...config[variantOf.method], ...own },
+    training: { ...training, ...changed },
+  };
+}
+
+/** Checks a comparison, and the recipe of every variant in it. @throws ScionError of kind `usage` with all that is wrong */
+export function resolveLanguageComparison(input: unknown): LanguageComparison {
+  const issues: Issue[] = [];
+  const parsed = parse(comparison, input, '', issues);
+  const values = parsed && {
+    ...parsed,
+    methods: parsed.methods.flatMap((entry) =>
+      (typeof entry === 'string' ? collect(issues, () => plainVariant(entry)) ?? [] : [entry])),
+  };
+  for (const [path, list] of Object.entries<readonly (string | number)[]>(
+    values ? { methods: values.methods.map(({ name }) => name), seeds: values.seeds } : {})) {
+    const twice = list.find((v, i) => list.indexOf(v) !== i);
+    if (twice !== undefined) issues.push({ path, message: `${twice} stands there twice; name it once` });
+  }
+  for (const one of values?.methods ?? []) {
+    const found: Issue[] = [];
+    collect(found, () => resolveLanguageRecipe(languageRecipeOf(values!, one, values!.seeds[0]!)));
+    issues.push(...found.map((issue) => ({ ...issue, path: `methods: ${one.name}: ${issue.path}` })));
+  }
+  if (issues.length > 0) throw new ScionError('usage', issues);
+  return values!;
+}
+
+function plainVariant(text: string): LanguageVariant {
+  const { search, ...rest } = parseVariant(text);
+  if (search !== undefined) throw usageError('methods', `${text}: search is for classes of pictures; leave it out`);
+  return variant.parse(rest);
+}
 
 export interface LanguageRecipe extends Omit<z.output<typeof recipe>, 'training' | 'text_model'> {
   text_model: string;

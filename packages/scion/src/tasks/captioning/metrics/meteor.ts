@@ -1,4 +1,5 @@
 import { align, moduleWeights } from './meteor-alignment.js';
+import { meteorWords } from './meteor-words.js';
 import type { MetricScores, TokenizedExample } from './ngrams.js';
 
 /** Parameters of METEOR 1.5 for English, task "rank" (Denkowski & Lavie, WMT 2014). */
@@ -8,7 +9,8 @@ const [alpha, beta, gamma, delta] = [0.85, 0.2, 0.6, 0.75];
 const functionWords = new Set(
   `the to of and a in that for is on 's it with was as said at he by be from have has are his but an this not i will they
   -lrb- -rrb- who their had we which were been more or s its would about new one after you also up when there than all out
-  her people she year two can if last first over other into some what so no time years could 't ' : $ ?`.split(/\s+/),
+  her people she year two can if last first over other into some what so no time years could 't
+  ' ’ " “ ” , . : ? $ ( ) - -- —`.split(/\s+/),
 );
 
 /** Sums that METEOR adds over a corpus; pairs are candidate and reference. */
@@ -24,10 +26,10 @@ type Pair = [number, number];
 
 /**
  * METEOR 1.5 with its modules of equal words and equal stems (Snowball's English stemmer), its weights of function words
- * and its English parameters, without its synonyms of WordNet and its table of paraphrases: close to what the official
- * program computes with `-m "exact stem" -w "1.0 0.6"`, 0 … 1. It is lower than the full METEOR, since it finds fewer matches;
- * docs/captions-metrics.md says by how much. Of several references the best counts. Between texts whose lengths have a
- * product above 250 000 the alignment is greedy.
+ * and its English parameters, without its synonyms of WordNet and its table of paraphrases: what the official program
+ * computes with `-norm -m "exact stem" -w "1.0 0.6"`, 0 … 1. It is lower than the full METEOR, since it finds fewer
+ * matches; docs/captions-metrics.md says by how much. Of several references the best counts. Between texts whose lengths
+ * have a product above 250 000 the alignment is greedy, which the official one is not.
  */
 export function meteorExactStem(examples: readonly TokenizedExample[]): MetricScores {
   const best = examples.map(({ candidate, references }) => {
@@ -38,13 +40,6 @@ export function meteorExactStem(examples: readonly TokenizedExample[]): MetricSc
   // as in METEOR, candidates that are a reference add no chunk to the corpus
   const summed = best.map((counts) => (isComplete(counts) ? { ...counts, chunks: 0 } : counts));
   return { score: scoreOf(summed.reduce(add)), perExample: best.map(scoreOf) };
-}
-
-/** METEOR's own normalisation (`-norm`) of tokens. */
-export function meteorWords(tokens: readonly string[]): string[] {
-  return tokens.join(' ').replace(/n't(?= |$)/g, "n 't")
-    .replace(/(^| )'(?!t )/g, "$1' ").replace(/-(?!(?:lrb|rrb)-)(?<!-(?:lrb|rrb)-)/g, ' ')
-    .replace(/[:/&_<>*]|\p{Script=Han}/gu, ' $& ').split(/\s+/).filter((word) => word);
 }
 
 function count(candidate: readonly string[], reference: readonly string[]): Counts {

@@ -1,4 +1,4 @@
-// Scion's side of check-generation.py: one JSON request per line on stdin, one answer per line on stdout.
+// Scion's side of check-text-models.py: one JSON request per line on stdin, one answer per line on stdout.
 //   {"op": "forward", model, inputs, output}                            states, logits and loss
 //   {"op": "generate", model, prompts, options, threads, repeat}        ids, and seconds of the last of the repetitions
 import readline from 'node:readline';
@@ -15,17 +15,32 @@ const runtime = nodeRuntime();
 
 const states = (all, name) => Object.fromEntries(all.map((state, i) => [`${name}.${i}`, f.transpose(state, [1, 0, 2])]));
 
-/** Logits [B, T, vocabulary] and the cross entropy of labels [B, T], those of the next words where none are given. */
-function readout(model, last, ids, labels) {
+/** Logits [B, T, vocabulary], and the cross entropy of labels [N] at rows [N], row = token · B + text. */
+function readout(model, last, { rows, labels }) {
   const [count, batch] = last.shape;
   const logits = model.logits(f.reshape(last, [-1, model.width]));
-  const seen = labels ? count : count - 1;
-  const targets = labels ?? f.slice(ids, 1, 1, count);
   return {
     logits: f.transpose(f.reshape(logits, [count, batch, -1]), [1, 0, 2]),
-    loss: f.crossEntropy(f.slice(logits, 0, 0, seen * batch), f.reshape(f.transpose(targets, [1, 0]), [-1])),
+    loss: f.crossEntropy(f.gather(logits, rows), labels),
   };
 }
+
+/** States and what is read of them, by the kind of model. */
+const forward = {
+  encoder(model, given) {
+    const { states: all, last } = model.encode(model.embed(given.ids), given.mask);
+    return { ...states(all, 'state'), ...readout(model, last, given) };
+  },
+  decoder(model, given) {
+    const { states: all, last } = model.decode(model.embed(given.ids), { mask: given.mask });
+    return { ...states([...all.slice(0, -1), last], 'state'), ...readout(model, last, given) };
+  },
+  'encoder-decoder'(model, given) {
+    const encoded = model.encode(model.embed(given.sources), given.source_mask);
+    const { states: all, last } = model.decode(model.embed(given.ids), { last: encoded.last, mask: given.source_mask });
+    return { ...states(encoded.states, 'encoder_state'), ...states(all, 'state'), ...readout(model, last, given) };
+  },
+};
 
 const operations = {
   async forward({ model: folder, inputs, output }) {
@@ -33,16 +48,7 @@ const operations = {
     const feeds = Object.fromEntries((await readSafetensors(inputs)).tensors);
     const program = compileInference((graph) => {
       const given = Object.fromEntries(Object.entries(feeds).map(([n, { dtype, shape }]) => [n, graph.input(n, dtype, shape)]));
-      const tokens = model.embed(given.ids);
-      if (model.kind === 'decoder') {
-        const { states: all, last } = model.decode(tokens);
-        return { ...states([...all.slice(0, -1), last], 'state'), ...readout(model, last, given.ids) };
-      }
-      const encoded = model.encode(model.embed(given.sources), given.source_mask);
-      const { states: all, last } = model.decode(tokens, { last: encoded.last, mask: given.source_mask });
-      return {
-        ...states(encoded.states, 'encoder_state'), ...states(all, 'state'), ...readout(model, last, given.ids, given.labels),
-      };
+      return forward[model.kind](model, given);
     });
     const session = await openProgram(runtime, program, {});
     await writeSafetensors(output, await session.run(feeds));
