@@ -137,6 +137,8 @@ async function readFiles(folder: string): Promise<{
 /** Why the model cannot read these tokens; % stands for the text. */
 function misfitOf(ids: readonly number[], { vocabularySize, endToken }: TokenNeeds): string | undefined {
   const last = ids.at(-1);
+  // the library gives undefined for a part of a text that has no token, where the file names none for such parts
+  if (!ids.every(Number.isInteger)) return 'finds no token for a part of %, and has no unk_token for such parts';
   const most = Math.max(...ids);
   if (vocabularySize !== undefined && most >= vocabularySize) {
     return `makes token ${most} of %, and the model has ${vocabularySize} tokens, 0 to ${vocabularySize - 1}`;

@@ -47,6 +47,7 @@ export { peftWeights } from './python/apply.js';
 export { writePeftAdapter } from './python/folder.js';
 export { peftAdapterFiles } from './python/keys.js';
 export { type LoraConfig } from './lora/index.js';
+export { namesIn } from './targets.js';
 export { type Method, getMethod, methodNames, needText } from './registry.js';
 export { type AttachContext, type BackboneMethod, type PromptWords, isBackboneMethod } from './backbone-method.js';
 export { type FeatureInputs, type FeatureMethod, FeatureModule, classMeans, normaliseRows } from './feature-method.js';

@@ -15,6 +15,18 @@ export const nameList = z.union([z.string().min(1), z.array(z.string().min(1)).m
     ? given.split(',') : given));
 const keywords = ['all', 'all-linear'];
 
+/** What the projections of attention are called in BERT and ViT, and, fused, in GPT-2: as PEFT's defaults by type of model. */
+const synonyms: Readonly<Record<string, readonly string[]>> = {
+  q_proj: ['query', 'c_attn'], k_proj: ['key', 'c_attn'], v_proj: ['value', 'c_attn'],
+};
+
+/** The projections that `names` mean, under the names that this model has for them. */
+export function namesIn(model: Module, names: readonly string[]): string[] {
+  const paths = [...model.modules()].flatMap(([path, module]) => (adaptable(module) ? [path] : []));
+  const there = (name: string): boolean => paths.some((path) => endsWith(path, name));
+  return [...new Set(names.map((name) => [name, ...(synonyms[name] ?? [])].find(there) ?? name))];
+}
+
 /** Whether a path is the name or ends with it, by whole parts. */
 export const endsWith = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`);
 
@@ -30,12 +42,12 @@ export interface TargetOptions {
 }
 
 /**
- * The modules that the options name, with their paths.
+ * The frozen modules that the options name, with their paths.
  * @throws ScionError where a name, the expression or a layer matches nothing; it lists the nearest names
  */
 export function findTargets(model: Module, options: TargetOptions): [path: string, module: Adaptable][] {
   const all = [...model.modules()].filter((entry): entry is [string, Adaptable] =>
-    adaptable(entry[1]) && !isLeftOut(entry[0], options));
+    adaptable(entry[1]) && entry[1].weight.origin.kind !== 'trained' && !isLeftOut(entry[0], options));
   const { target_modules: targets, layers_to_transform: layers } = options;
   const hint = [...model.modules()].map(([, { limitation }]) => (limitation === undefined ? '' : `; ${limitation}`)).join('');
   const named = typeof targets === 'string' ? byExpression(all, targets, hint) : byList(all, targets, hint);

@@ -48,3 +48,14 @@ export function unwrap(schema: unknown): unknown {
   while (at && typeof at.unwrap === 'function') at = at.unwrap() as typeof at;
   return at ?? {};
 }
+
+/** The input without keys that mean something in recipes of another task, which become issues: their values' one by one. */
+export function withoutForeign(input: unknown, foreign: readonly string[], message: (key: string) => string, issues: Issue[]): unknown {
+  if (typeof input !== 'object' || input === null) return input;
+  return Object.fromEntries(Object.entries(input).filter(([key, value]: [string, unknown]) => {
+    if (!foreign.includes(key)) return true;
+    const parts = typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.keys(value) : [];
+    for (const path of parts.length > 0 ? parts.map((part) => `${key}.${part}`) : [key]) issues.push({ path, message: message(key) });
+    return false;
+  }));
+}

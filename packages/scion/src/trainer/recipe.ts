@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type Method, getMethod, isBackboneMethod } from '../peft/index.js';
 import { devices } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
-import { parse, unwrap } from './parse.js';
+import { parse, unwrap, withoutForeign } from './parse.js';
 import { sourceFields, sourceIssues } from './recipe-source.js';
 import { type Variant, parseVariant } from './variants.js';
 
@@ -84,6 +84,13 @@ const recipe = z.strictObject({
   seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(1).describe('of everything random'),
 });
 export type RecipeInput = z.input<typeof recipe>;
+/** The keys of recipes of classes. */
+export const recipeKeys = Object.keys(recipe.shape);
+/** Keys of recipes of questions and captions alone. */
+export const wordKeys = [
+  'task', 'text_model', 'text_revision', 'visual', 'prefix', 'head', 'classifier_layers', 'answers', 'examples', 'val_examples',
+  'test_examples', 'max_length', 'generation',
+];
 
 export interface Recipe extends Omit<z.output<typeof recipe>, 'training'> {
   /** Absent for methods that train nothing. */
@@ -124,15 +131,18 @@ export interface Comparison extends Omit<z.output<typeof comparison>, 'methods'>
 }
 
 /** Checks a recipe and fills in the method's published values. Throws all that is wrong at once. */
-export function resolveRecipe(input: unknown): { recipe: Recipe; method: Method } {
+export function resolveRecipe(given: unknown): { recipe: Recipe; method: Method } {
   const issues: Issue[] = [];
+  const input = withoutForeign(given, wordKeys, (key) => (key === 'task'
+    ? 'such recipes are for scion train; leave the task out for classes of pictures'
+    : 'is for the tasks vqa and caption; add the task, or leave it out'), issues);
   const values = parse(recipe, input, '', issues);
   issues.push(...sourceIssues(input));
   const name = values?.method ?? (input as { method?: unknown } | null)?.method;
   const method = typeof name === 'string' ? collect(issues, () => getMethod(name)) : undefined;
   // the method's own values are checked even where others are wrong, so that all complaints come at once
-  const given = values?.config ?? (input as { config?: unknown } | null)?.config ?? {};
-  const config = method && typeof given === 'object' ? parse(method.config, given, 'config', issues) : undefined;
+  const own = values?.config ?? (input as { config?: unknown } | null)?.config ?? {};
+  const config = method && typeof own === 'object' ? parse(method.config, own, 'config', issues) : undefined;
   const full = method && values ? resolveTraining(method, values.training, issues) : undefined;
   if (method && isBackboneMethod(method) && values?.features !== undefined) {
     issues.push({

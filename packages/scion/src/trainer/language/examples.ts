@@ -57,15 +57,20 @@ export interface Marks {
 export interface RowMaker {
   /** A question to a classifier. */
   question(text: string): readonly number[];
-  /** What is written after: the ids that a text begins with, before a word of the answer or caption. */
-  prompt(question: string | undefined): readonly number[];
+  /**
+   * What is written after: the ids that a text begins with, before a word of the answer or caption.
+   * @param longest of a decoder, which goes on in the same places
+   */
+  prompt(question: string | undefined, longest?: number): readonly number[];
   row(picture: number, question: string | undefined, answer: string): Row;
   /** Texts that were cut to the longest that fits. */
   readonly cut: number;
+  /** Tokens of the longest that fits. */
+  readonly positions: number;
 }
 
-/** How a question is put to a model that goes on with the answer. */
-const asked = (question: string): string => `question: ${question.trim()} answer:`;
+/** How a question is put to a model that goes on with the answer: between these. */
+const [before, after] = ['question: ', ' answer:'];
 
 /**
  * @param positions tokens of the longest text
@@ -73,24 +78,29 @@ const asked = (question: string): string => `question: ${question.trim()} answer
  */
 export function rowMaker(tokenizer: WordTokenizer, marks: Marks, positions: number, where: string): RowMaker {
   let cut = 0;
-  const fit = (ids: readonly number[], most: number, keepEnd = false): readonly number[] => {
+  /** @param kept how many ids at the end stay */
+  const fit = (ids: readonly number[], most: number, kept = 0): readonly number[] => {
     if (ids.length <= most) return ids;
     cut++;
-    return keepEnd ? [...ids.slice(0, most - 1), ids.at(-1)!] : ids.slice(0, most);
+    const start = Math.max(0, most - kept);
+    return [...ids.slice(0, start), ...ids.slice(ids.length - kept)];
   };
   const end = (): number => marks.end
     ?? missing(where, 'eos_token_id', 'a model that writes must know how a text ends');
   const maker = {
+    positions,
     get cut() {
       return cut;
     },
-    question: (text: string) => fit(tokenizer.tokens(text), positions, true),
-    prompt(question: string | undefined): readonly number[] {
-      if (marks.kind === 'encoder-decoder') return fit(tokenizer.tokens(question ?? ''), positions, true);
+    question: (text: string) => fit(tokenizer.tokens(text), positions, 1),
+    prompt(question: string | undefined, longest = Infinity): readonly number[] {
+      if (marks.kind === 'encoder-decoder') return fit(tokenizer.tokens(question ?? ''), positions, 1);
       const begin = marks.begin ?? end();
       if (question === undefined) return [begin];
+      const words = tokenizer.tokens(`${before}${question.trim()}${after}`, { marks: false });
       // room for a word and the end behind it
-      return [begin, ...fit(tokenizer.tokens(asked(question), { marks: false }), positions - 3)];
+      const most = Math.min(longest, positions - 2) - 1;
+      return [begin, ...fit(words, most, tokenizer.tokens(after, { marks: false }).length)];
     },
     row(picture: number, question: string | undefined, answer: string): Row {
       const prompt = maker.prompt(question);

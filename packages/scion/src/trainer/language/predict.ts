@@ -107,8 +107,9 @@ export function openSpeaker(options: SpeakerOptions): Speaker {
       return batch.map((_, i) => best((logits!.data as Float32Array).subarray(i * count, (i + 1) * count), answers!, top));
     }),
     write: (asked, visual, generation) => inBatches(asked, 'texts', async (batch) => {
-      const prompts = batch.map(({ question }) => maker.prompt(question));
-      const opened = await generator(lengthOf(prompts, model.positions - (generation.max_new_tokens ?? 0)), generation);
+      const longest = model.positions - (generation.max_new_tokens ?? 0);
+      const prompts = batch.map(({ question }) => maker.prompt(question, longest));
+      const opened = await generator(lengthOf(prompts, longest), generation);
       const inputs = visual && { visual: visualFeed(batch.length, batch, visual) };
       const written = await opened.generate({ ids: prompts, ...(inputs && { inputs }), ...(signal && { signal }) });
       return written.map(([first]) => tokenizer.text(first!.ids).trim());

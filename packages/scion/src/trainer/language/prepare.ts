@@ -53,6 +53,7 @@ export async function prepareTask(
   const chosen = Object.fromEntries(need.map((split) =>
     [split, drawn(data.splits[split] ?? [], limits[split], random.child('examples', split))])) as Record<LanguageSplit, readonly Example[]>;
   const seen = await picturesOf(runtime, recipe, data, chosen, models, options, warnings);
+  // what is evaluated has the answers of its run
   const vocabulary = need.includes('train') ? vocabularyFor(recipe, models, seen.examples.train ?? [], warnings) : undefined;
   const words = languageSplits.map((split) => seen.examples[split]?.map(({ id, picture, question, answers, captions }) =>
     [id, seen.hashes[picture], question, answers, captions]));
@@ -120,9 +121,12 @@ export function modelOf(
   }, method, config);
 }
 
-/** The rows of examples: one for a question, one for each caption. Questions whose answer cannot be given are left out. */
+/**
+ * The rows of examples: one for a question, one for each caption.
+ * @param all whether questions stay whose answers are not among those that can be chosen: nothing is right then
+ */
 export function rowsOf(
-  examples: readonly Example[], maker: RowMaker, vocabulary: AnswerVocabulary | undefined,
+  examples: readonly Example[], maker: RowMaker, vocabulary: AnswerVocabulary | undefined, all = false,
 ): Row[] {
   return examples.flatMap(({ picture, question, answers = [], usualAnswer, captions }): Row[] => {
     if (captions) return captions.filter((text) => text.trim() !== '').map((text) => maker.row(picture, undefined, text));
@@ -131,7 +135,7 @@ export function rowsOf(
       return answer === undefined ? [] : [maker.row(picture, question, answer)];
     }
     const { places, scores } = softScores(answers, vocabulary);
-    if (places.length === 0) return [];
+    if (places.length === 0 && !(all && answers.length > 0)) return [];
     return [{ picture, ids: maker.question(question!), scores: places.map((place, i) => [place, scores[i]!] as const) }];
   });
 }

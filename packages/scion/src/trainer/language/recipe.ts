@@ -4,9 +4,9 @@ import { type BackboneMethod, type Method, getMethod, isBackboneMethod, methodNa
 import { devices } from '../../runtime/session.js';
 import { type Issue, ScionError, usageError } from '../../util/errors.js';
 import { generationOptions } from '../generate/index.js';
-import { parse } from '../parse.js';
+import { parse, withoutForeign } from '../parse.js';
 import { parseVariant } from '../variants.js';
-import { type Training, collect, describeIn, resolveTraining, trainingChanges } from '../recipe.js';
+import { type Training, collect, describeIn, recipeKeys, resolveTraining, trainingChanges } from '../recipe.js';
 
 export const languageTasks = ['vqa', 'caption'] as const;
 export type LanguageTask = (typeof languageTasks)[number];
@@ -37,7 +37,7 @@ const fields = {
     .describe('validation examples that choose the epoch'),
   test_examples: z.union([z.number().int().min(1), z.literal('all')]).default('all').describe('test examples'),
   max_length: z.number().int().min(4).max(4096).optional()
-    .describe('tokens of a text; longer ones are cut. The longest of training where absent'),
+    .describe('tokens of a text; longer ones are cut. As many as the text model has places for where absent'),
   generation: generation.prefault({}).describe('how texts are written'),
   skip_bad: z.boolean().default(false).describe('leave out pictures that cannot be read, instead of stopping'),
   cache: z.boolean().default(true).describe('whether features of pictures are kept for the next time'),
@@ -149,20 +149,32 @@ export function isLanguageTask(task: unknown): task is LanguageTask {
   return languageTasks.includes(task as LanguageTask);
 }
 
-/** Checks a recipe and fills in its values. @throws ScionError of kind `usage` with all that is wrong */
+/**
+ * Checks a recipe and fills in its values, but for `config.target_modules`, which the text model decides where the recipe
+ * does not.
+ * @throws ScionError of kind `usage` with all that is wrong
+ */
 export function resolveLanguageRecipe(input: unknown): { recipe: LanguageRecipe; method: BackboneMethod } {
   const issues: Issue[] = [];
-  const values = parse(recipe, input, '', issues);
+  const foreign = recipeKeys.filter((key) => !Object.hasOwn(recipe.shape, key));
+  const values = parse(recipe, withoutForeign(input, foreign, (key) => 'is for classes of pictures, not for this task; '
+    + (key === 'shots' ? 'use examples' : 'leave it out'), issues), '', issues);
   const name = values?.method ?? 'lora';
   const method = collect(issues, () => getMethod(name));
   if (method && !isBackboneMethod(method)) {
-    const within = methodNames().filter((other) => isBackboneMethod(getMethod(other)));
+    const within = methodNames().map((other) => getMethod(other)).filter(isBackboneMethod)
+      .flatMap((other) => (other.learnsPrompts?.(other.config.parse({})) ? [] : [other.name]));
     issues.push({
       path: 'method', message: `${name} works on features of classes; choose one that adapts a model from within: ${within.join(', ')}`,
     });
   }
   const own = method && isBackboneMethod(method) ? { ...method, training: usual } : undefined;
   const config = own && values ? parse(own.config, values.config, 'config', issues) : undefined;
+  if (config && own!.learnsPrompts?.(config)) {
+    issues.push({ path: 'method', message: `${name} learns the prompts of classes, of which this task has none; use lora or adapter` });
+  }
+  // names of projections differ between text models: what the method means is known when the model is
+  if (config && values!.config.target_modules === undefined) delete config.target_modules;
   for (const [key, idle] of Object.entries(elsewhere)) {
     const given = values?.training[key as keyof typeof elsewhere];
     if (given !== undefined && given !== idle) {

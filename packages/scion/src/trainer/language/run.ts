@@ -10,13 +10,13 @@ import { type AnswerReport, gqaAccuracy, vocabularyOf, vqaAccuracy } from '../..
 import { Graph } from '../../ir/graph.js';
 import { boundParameters } from '../../nn/parameter.js';
 import type { VisionText } from '../../nn/vision-text.js';
-import { inputError, usageError } from '../../util/errors.js';
+import { ScionError, inputError, usageError } from '../../util/errors.js';
 import { checkDevice } from '../check-runtime.js';
 import { type GenerationOptions } from '../generate/index.js';
 import type { RunOptions } from '../run-pictures.js';
 import { files, readInfo, storedConfig } from '../run-folder.js';
 import { type LanguageRunInfo, parseLanguageRunInfo } from '../run-info.js';
-import type { Example, LanguageSplit } from './examples.js';
+import type { Example, LanguageSplit, RowMaker } from './examples.js';
 import { type LanguageModels, type OpenTextModel, encodePicturesOf, makerOf, openModels, padOf } from './model.js';
 import { type Visual, textInputs } from './objective.js';
 import { type Choice, type Speaker, openSpeaker } from './predict.js';
@@ -87,7 +87,7 @@ export function openLanguageRun(
   path: string, info: LanguageRunInfo, values: Tensors, options: LanguageRunOptions = {}, runtime?: Runtime,
 ): LanguageRun {
   const recipe = storedRecipe(path, info, options);
-  let opened: Promise<{ models: LanguageModels; model: VisionText; speaker: Speaker }> | undefined;
+  let opened: ReturnType<typeof openAll> | undefined;
   const started = (): Runtime => (runtime ??= nodeRuntime({ device: options.device }));
   const open = (): NonNullable<typeof opened> => {
     opened ??= openAll(path, info, values, recipe, started(), options);
@@ -106,7 +106,22 @@ export function openLanguageRun(
   const need = (task: LanguageRunInfo['task'], instead: string): void => {
     if (info.task !== task) throw usageError(path, `is a run of the task ${info.task}; ${instead}`);
   };
-  const generationOf = (changed: GenerationOptions = {}): GenerationOptions => ({ ...recipe.generation, ...changed });
+  /** Says which texts were cut in `body`. */
+  const withCuts = async <T>(maker: RowMaker, body: () => Promise<T>): Promise<T> => {
+    const before = maker.cut;
+    const result = await body();
+    const cut = maker.cut - before;
+    if (cut > 0) options.onWarning?.(`${cut} of the questions are longer than the model has places for and are cut`);
+    return result;
+  };
+  const generationOf = (changed: GenerationOptions = {}): GenerationOptions => {
+    if (info.answers && Object.keys(changed).length > 0) {
+      throw new ScionError('usage', Object.keys(changed).map((key) => ({
+        path: key, message: `is for texts that are written; ${path} chooses among ${info.answers!.length} answers, leave it out`,
+      })));
+    }
+    return { ...recipe.generation, ...changed };
+  };
 
   return {
     path,
@@ -114,14 +129,15 @@ export function openLanguageRun(
     async answer(pictures, question, { top = 5, ...generation } = {}) {
       need('vqa', 'it describes pictures: use scion caption');
       if (question.trim() === '') throw usageError('--question', 'is empty; ask something');
+      const writing = generationOf(generation);
       const { read, visual } = await look(pictures);
-      const { speaker } = await open();
+      const { speaker, maker } = await open();
       const asked = read.map((_, picture) => ({ picture, question }));
       if (!info.answers) {
-        const texts = await speaker.write(asked, visual, generationOf(generation));
+        const texts = await withCuts(maker, () => speaker.write(asked, visual, writing));
         return read.map((file, i) => ({ path: file, question, answer: texts[i]! }));
       }
-      const chosen = await speaker.choose(asked, visual, top);
+      const chosen = await withCuts(maker, () => speaker.choose(asked, visual, top));
       return read.map((file, i) => ({ path: file, question, answer: chosen[i]![0]!.answer, choices: chosen[i]! }));
     },
     async caption(pictures, generation) {
@@ -131,7 +147,8 @@ export function openLanguageRun(
       return read.map((file, i) => ({ path: file, caption: texts[i]! }));
     },
     async evaluate({ data = recipe.data, split: asked } = {}, generation) {
-      const { speaker } = await open();
+      const writing = generationOf(generation);
+      const { speaker, maker } = await open();
       const splits = asked ? [asked] : (['test', 'val'] as const);
       const prepared = await prepareTask(started(), { ...recipe, data, val_examples: 'all' }, splits, options);
       const split = splits.find((name) => prepared.examples[name]?.some(({ answers, captions }) => answers ?? captions));
@@ -139,7 +156,8 @@ export function openLanguageRun(
         throw inputError(data, `has no ${splits.join(' or ')} examples whose ${info.task === 'vqa' ? 'answers' : 'captions'} are known`);
       }
       const examples = prepared.examples[split]!;
-      return { path: data, split, ...await evaluateExamples(speaker, info, examples, prepared.visual, generationOf(generation)) };
+      const found = () => evaluateExamples(speaker, info, examples, prepared.visual, writing);
+      return { path: data, split, ...await withCuts(maker, found) };
     },
     async close() {
       await (await opened?.catch(() => undefined))?.speaker.release();
@@ -164,12 +182,13 @@ export function storedRecipe(path: string, info: LanguageRunInfo, options: Langu
 
 async function openAll(
   path: string, info: LanguageRunInfo, values: Tensors, recipe: LanguageRecipe, runtime: Runtime, options: LanguageRunOptions,
-): Promise<{ models: LanguageModels; model: VisionText; speaker: Speaker }> {
+): Promise<{ models: LanguageModels; maker: RowMaker; speaker: Speaker }> {
   const { models, model } = await openRunModels(path, info, values, recipe, options);
+  const maker = makerOf(models.text, model, recipe.max_length);
   return {
-    models, model,
+    models, maker,
     speaker: openSpeaker({
-      runtime, model, values, maker: makerOf(models.text, model, recipe.max_length), tokenizer: models.text.tokenizer,
+      runtime, model, values, maker, tokenizer: models.text.tokenizer,
       pad: padOf(model.text), answers: info.answers, signal: options.signal, onProgress: options.onEncode,
       ...(recipe.threads === undefined ? {} : { session: { threads: recipe.threads } }),
     }),
@@ -206,6 +225,12 @@ export async function openRunModels(
  * trained either and stays as it was.
  */
 function checkValues(path: string, model: VisionText, values: Tensors): void {
+  const [stored] = values['classifier.out_proj.bias']?.shape ?? [];
+  const answers = model.head?.answers;
+  if (stored !== answers) {
+    throw inputError(join(path, files.info), `answers: has ${answers ?? 'none'}, and the classifier in ${files.adapter} chooses among `
+      + `${stored ?? 'none'}; take both files of the same run, or train again`);
+  }
   const read = new Set([...boundParameters(programOf(model)).keys()]);
   for (const [name, parameter] of model.parameters()) {
     const { origin, shape } = parameter;

@@ -42,6 +42,7 @@ export async function trainLanguage(
     if (images) recipe.model = images.name;
     if (images?.revision !== undefined) recipe.revision = images.revision;
     const adapted = await adaptTask(task, recipe, method);
+    recipe.config = adapted.config;
     const warnings = [...task.warnings, ...adapted.warnings];
     warnings.forEach((warning) => options.onWarning?.(warning));
     const info: LanguageRunInfo = {
