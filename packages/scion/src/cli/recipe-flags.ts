@@ -160,7 +160,7 @@ const optionKey = (flag: string): string =>
   flag
     .split(' ')[0]!
     .slice(2)
-    .replace(/^no-(?!repeat)/, '')
+    .replace(/^no-/, '')
     .replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
 
 /**
@@ -197,6 +197,16 @@ export async function givesTask(options: Record<string, unknown>): Promise<boole
   return options.task !== undefined || (typeof options.recipe === 'string' && 'task' in await readRecipeFile(options.recipe));
 }
 
+/** The names of the flags that were given. */
+export const givenFlags = (options: Record<string, unknown>, flags: readonly Flag[]): string[] =>
+  flags.filter((flag) => isGiven(options, flag)).map(({ flag }) => flag.split(' ')[0]!);
+
+/** Of a flag that begins with --no-, commander says true where it is not given, whether it takes a value or not. */
+const isGiven = (options: Record<string, unknown>, { flag }: Flag): boolean => {
+  const value = options[optionKey(flag)];
+  return value !== undefined && !(flag.startsWith('--no-') && value === true);
+};
+
 /** Puts what was given by flags into a recipe. */
 export function putFlags(
   recipe: Record<string, unknown>,
@@ -205,11 +215,11 @@ export function putFlags(
   issues: Issue[],
 ): void {
   const by = new Map<string, string>();
-  for (const { flag, path, kind } of flags) {
-    const value = options[optionKey(flag)];
-    // commander sets what a --no- flag would turn off
-    if (value === undefined || (kind === 'off' && value === true)) continue;
-    const name = flag.split(' ')[0]!;
+  for (const flag of flags) {
+    if (!isGiven(options, flag)) continue;
+    const { path, kind } = flag;
+    const value = options[optionKey(flag.flag)];
+    const name = flag.flag.split(' ')[0]!;
     const other = by.get(path);
     if (other !== undefined) issues.push({ path: name, message: `is given beside ${other}; choose one` });
     by.set(path, name);
@@ -230,10 +240,8 @@ export async function withFlagNames<T>(
     throw new ScionError(
       error.kind,
       error.issues.map((issue) => {
-        const given = (f: Flag): boolean =>
-          f.kind === 'off' ? options[optionKey(f.flag)] === false : options[optionKey(f.flag)] !== undefined;
         const own = flags.filter((f) => f.path === issue.path);
-        const flag = own.find(given) ?? (options.recipe === undefined ? own[0] : undefined);
+        const flag = own.find((f) => isGiven(options, f)) ?? (options.recipe === undefined ? own[0] : undefined);
         return flag ? { ...issue, path: flag.flag.split(' ')[0]! } : issue;
       }),
       { cause: error },

@@ -99,13 +99,13 @@ async function finish(run: Run | LanguageRun, json: boolean, progress: Progress)
   else finishClasses(run as Run, json);
 }
 
-function finishLanguage({ path, info: { task, method, result } }: LanguageRun, json: boolean): void {
+function finishLanguage({ path, info: { task, method, answers, result } }: LanguageRun, json: boolean): void {
   print(json, { run: path, task, method, ...result, ...result!.test?.metrics }, () =>
     [
       `${method}: ${result!.trainable_parameters.toLocaleString('en')} trained numbers in ${result!.seconds.toFixed(1)} s`,
       ...(result!.validation
         ? [`validation: loss ${result!.validation.loss.toFixed(4)}, ${percent(result!.validation.accuracy)} right `
-          + (task === 'vqa' ? 'answers' : 'next words')]
+          + (answers ? 'answers' : 'next words')]
         : []),
       ...(result!.test ? [`test: ${metricsText(result!.test.metrics)}, ${result!.test.examples} examples`] : []),
       `run folder: ${path}`,

@@ -24,7 +24,7 @@ import {
   table,
   watchSource,
 } from '../output.js';
-import { addFlags, deviceFlag, deviceOf, generationFlags, withFlagNames } from '../recipe-flags.js';
+import { addFlags, deviceFlag, deviceOf, generationFlags, givenFlags, withFlagNames } from '../recipe-flags.js';
 import { answerQuestion, evaluateLanguage } from './ask.js';
 
 interface Options {
@@ -64,6 +64,7 @@ export function addUse(program: Command): void {
       const device = deviceOf(options.device, issues);
       const asking = isLanguageTask(await taskOf(path));
       if (asking) forClasses(['--features', '--reject'], [options.features, options.reject], issues);
+      else ofWriting({ ...options }, path, issues);
       if (issues.length > 0) throw new ScionError('usage', issues);
       if (asking) return evaluateLanguage(path, options.data, { ...options });
       const left: string[] = [];
@@ -94,6 +95,10 @@ export function addUse(program: Command): void {
       ignored(options, issues);
       const device = deviceOf(options.device, issues);
       const { features, question } = options;
+      if (features === undefined && question === undefined && pictures.length === 0) {
+        issues.push({ path: '--features', message: 'missing: name pictures, or the file with the features to predict' });
+        throw new ScionError('usage', issues);
+      }
       const task = await taskOf(path);
       if (isLanguageTask(task)) {
         forClasses(['--features', '--reject'], [features, options.reject], issues);
@@ -106,6 +111,7 @@ export function addUse(program: Command): void {
         if (issues.length > 0) throw new ScionError('usage', issues);
         return answerQuestion(path, pictures, question!, { ...options }, top);
       }
+      ofWriting({ ...options }, path, issues);
       if (question !== undefined) {
         issues.push({ path: '--question', message: `is for runs of the task vqa; ${path} tells classes apart, leave it out` });
       }
@@ -132,6 +138,13 @@ export function addUse(program: Command): void {
       });
     });
   for (const command of [evaluate, predict]) addFlags(command, generationFlags);
+}
+
+/** What says how texts are written is refused for runs that tell classes apart. */
+function ofWriting(options: Record<string, unknown>, path: string, issues: Issue[]): void {
+  for (const flag of givenFlags(options, generationFlags)) {
+    issues.push({ path: flag, message: `is for runs that write texts; ${path} tells classes apart, leave it out` });
+  }
 }
 
 /** What a run of a task with words has no use for is refused. */

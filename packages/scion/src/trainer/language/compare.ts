@@ -9,7 +9,8 @@ import { openJournal } from '../comparison-journal.js';
 import { countValues, cores, environment, version } from '../train.js';
 import { adaptTask, testTask } from './adapt.js';
 import type { LanguageOptions } from './model.js';
-import { type PreparedTask, prepareTask } from './prepare.js';
+import { readLanguageData } from './data.js';
+import { type PreparedTask, digestOf, prepareTask, useful } from './prepare.js';
 import {
   type LanguageComparison, type LanguageComparisonInput, type LanguageRecipe, type LanguageVariant, languageRecipeOf,
   resolveLanguageComparison, resolveLanguageRecipe,
@@ -72,8 +73,13 @@ export async function compareLanguage(
   };
   const plans = comparison.seeds.flatMap((seed) => comparison.methods.map((variant): Plan => ({ variant, seed })));
   const { data } = comparison;
-  const journal = options.journal === undefined ? undefined
-    : await openJournal(options.journal, { scion: version, recipe: { ...comparison }, data: {} }, cellSchema);
+  // read before anything is written or trained
+  const found = await readLanguageData(comparison.task, data);
+  if (useful(found, 'test').length === 0) {
+    throw inputError(data, 'has no test examples whose answers or captions are known; a comparison needs them');
+  }
+  const journal = options.journal === undefined ? undefined : await openJournal(
+    options.journal, { scion: version, recipe: { ...comparison }, data: { [data]: digestOf(found.splits) } }, cellSchema);
   const key = ({ method, seed }: Pick<LanguageCell, 'method' | 'seed'>): string => JSON.stringify([method, seed]);
   const keyOf = ({ variant, seed }: Plan): string => key({ method: variant.name, seed });
   const cells = new Map(journal?.cells.map((cell) => [key(cell), cell]));

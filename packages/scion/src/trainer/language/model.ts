@@ -115,6 +115,9 @@ export async function buildModel(
   return model;
 }
 
+/** Features of all pictures lie in memory, in one array. */
+const mostBytes = 8e9;
+
 /**
  * Features of every picture: once computed, or out of the cache.
  * @param skip what happens with a picture that cannot be read; without it, it is an error
@@ -125,16 +128,22 @@ export async function encodePicturesOf(
   recipe: Pick<LanguageRecipe, 'cache' | 'threads' | 'device'>, options: SourceOptions & { skip?: (error: ScionError) => void },
 ): Promise<{ visual: Visual; rows: Int32Array; hashes: readonly (string | undefined)[] }> {
   const { signal, onWarning, onEncode: onProgress, skip } = options;
+  const encoder = openImageEncoder({
+    runtime, backbone: images, cache: recipe.cache ? cacheFolder() : undefined, threads: recipe.threads, device: recipe.device,
+    signal, onWarning, onProgress,
+  }, undefined, kind);
+  const bytes = 4 * given.length * encoder.dim;
+  if (bytes > mostBytes) {
+    await encoder.release();
+    throw usageError('visual', `${kind}: the features of ${given.length} pictures would take ${(bytes / 1e9).toFixed(1)} GB, expected at most `
+      + `${mostBytes / 1e9}; use visual: pooled, or fewer examples`);
+  }
   const found = await hashImages(given, {
     ...(skip && { bad: (_, error) => skip(error) }), ...(signal && { signal }),
     onProgress: (done, total) => onProgress?.(done, total, 'hashes of pictures'),
   });
   const there = given.flatMap((image, i) => (found.has(image) ? [i] : []));
   const pictures = there.map((i): Picture => ({ ...given[i]!, sha256: found.get(given[i]!)!, view: 0 }));
-  const encoder = openImageEncoder({
-    runtime, backbone: images, cache: recipe.cache ? cacheFolder() : undefined, threads: recipe.threads, device: recipe.device,
-    signal, onWarning, onProgress,
-  }, undefined, kind);
   try {
     const { features, positions } = await encoder.encode(pictures, {
       what: 'pictures', ...(skip && { skipBad: (_: number, error: ScionError) => skip(error) }),

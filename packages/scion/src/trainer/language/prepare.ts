@@ -33,6 +33,9 @@ export interface PreparedTask {
   readonly digest: string;
 }
 
+/** Of all that decides over a comparison: what is asked and said, and the models. Pictures are told by their features. */
+export const digestOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex');
+
 /**
  * Reads the data, opens the models and encodes the pictures of a recipe.
  * @param need the splits that are used
@@ -51,18 +54,24 @@ export async function prepareTask(
   const limits = { train: recipe.examples, val: recipe.val_examples, test: recipe.test_examples };
   const random = Random.seeded(recipe.seed);
   const chosen = Object.fromEntries(need.map((split) =>
-    [split, drawn(data.splits[split] ?? [], limits[split], random.child('examples', split))])) as Record<LanguageSplit, readonly Example[]>;
+    [split, drawn(useful(data, split), limits[split], random.child('examples', split))])) as Record<LanguageSplit, readonly Example[]>;
   const seen = await picturesOf(runtime, recipe, data, chosen, models, options, warnings);
   // what is evaluated has the answers of its run
   const vocabulary = need.includes('train') ? vocabularyFor(recipe, models, seen.examples.train ?? [], warnings) : undefined;
   const words = languageSplits.map((split) => seen.examples[split]?.map(({ id, picture, question, answers, captions }) =>
     [id, seen.hashes[picture], question, answers, captions]));
-  const digest = createHash('sha256').update(JSON.stringify([words, models.text.digest, models.images?.digest])).digest('hex');
+  const digest = digestOf([words, models.text.digest, models.images?.digest]);
   return {
     data, models, warnings, digest, examples: seen.examples,
     ...(seen.visual && { visual: seen.visual, sight: { ...seen.size!, prefix: recipe.prefix } }),
     ...(vocabulary && { vocabulary }),
   };
+}
+
+/** The examples of a split; of tests those whose answers or captions are known. */
+export function useful({ splits }: Pick<LanguageData, 'splits'>, split: LanguageSplit): readonly Example[] {
+  const all = splits[split] ?? [];
+  return split === 'train' ? all : all.filter(({ answers, captions }) => answers ?? captions);
 }
 
 /** The pictures of the chosen examples alone, encoded; the examples then count these. */
@@ -140,8 +149,9 @@ export function rowsOf(
   });
 }
 
-/** The answer that most have given; the first of equals. */
+/** The answer that most have given; the first of equals. One alone, as GQA has it, is compared to the letter. */
 function mostFrequent(answers: readonly string[]): string | undefined {
+  if (answers.length === 1) return answers[0];
   return answerVocabulary([{ answers }], { size: 1 }).answers[0];
 }
 

@@ -14,7 +14,7 @@ export type LanguageTask = (typeof languageTasks)[number];
 /** How texts are written. */
 const generation = generationOptions.extend({
   max_new_tokens: generationOptions.shape.max_new_tokens.unwrap().default(24).describe('words of the longest text that is written'),
-}).omit({ num_return_sequences: true });
+}).omit({ num_return_sequences: true, max_length: true });
 
 const fields = {
   task: z.enum(languageTasks).describe('vqa: questions about pictures are answered; caption: pictures are described'),
@@ -55,7 +55,8 @@ const recipe = z.strictObject({
 export type LanguageRecipeInput = z.input<typeof recipe>;
 
 const {
-  task: _task, data: _data, threads: _threads, device: _device, cache: _cache, skip_bad: _bad, test_examples: _test, ...ofVariant
+  task: _task, data: _data, threads: _threads, device: _device, cache: _cache, skip_bad: _bad, test_examples: _test,
+  generation: _generation, ...ofVariant
 } = fields;
 /** A method under a name, with what it changes: of the method, the training, or what is seen and read. */
 const variant = z.strictObject({
@@ -66,6 +67,8 @@ const variant = z.strictObject({
   method: z.string().min(1),
   config: z.record(z.string(), z.unknown()).optional(),
   training: trainingChanges.optional(),
+  /** Only what is given: defaults would hide what all variants have in common. */
+  generation: z.record(z.string(), z.unknown()).optional(),
 });
 const comparison = z.strictObject({
   ...fields,
@@ -93,7 +96,7 @@ export function languageRecipeOf(
   const { name: _n, config: own, training: changed, ...rest } = variantOf;
   const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
   return {
-    ...shared, ...given, method: variantOf.method, seed, config: { ...config[variantOf.method], ...own },
+    ...shared, ...given, generation: { ...shared.generation, ...rest.generation }, method: variantOf.method, seed, config: { ...config[variantOf.method], ...own },
     training: { ...training, ...changed },
   };
 }
@@ -117,6 +120,11 @@ export function resolveLanguageComparison(input: unknown): LanguageComparison {
     collect(found, () => resolveLanguageRecipe(languageRecipeOf(values!, one, values!.seeds[0]!)));
     issues.push(...found.map((issue) => ({ ...issue, path: `methods: ${one.name}: ${issue.path}` })));
   }
+  for (const name of Object.keys(values?.config ?? {})) {
+    if (!values!.methods.some(({ method }) => method === name)) {
+      issues.push({ path: `config.${name}`, message: 'is not among the methods compared' });
+    }
+  }
   if (issues.length > 0) throw new ScionError('usage', issues);
   return values!;
 }
@@ -124,7 +132,10 @@ export function resolveLanguageComparison(input: unknown): LanguageComparison {
 function plainVariant(text: string): LanguageVariant {
   const { search, ...rest } = parseVariant(text);
   if (search !== undefined) throw usageError('methods', `${text}: search is for classes of pictures; leave it out`);
-  return variant.parse(rest);
+  const issues: Issue[] = [];
+  const checked = parse(variant, rest, `methods: ${text}`, issues);
+  if (!checked) throw new ScionError('usage', issues);
+  return checked;
 }
 
 export interface LanguageRecipe extends Omit<z.output<typeof recipe>, 'training' | 'text_model'> {

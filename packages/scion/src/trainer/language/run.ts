@@ -20,7 +20,8 @@ import type { Example, LanguageSplit, RowMaker } from './examples.js';
 import { type LanguageModels, type OpenTextModel, encodePicturesOf, makerOf, openModels, padOf } from './model.js';
 import { type Visual, textInputs } from './objective.js';
 import { type Choice, type Speaker, openSpeaker } from './predict.js';
-import { type PreparedTask, modelOf, prepareTask } from './prepare.js';
+import { readLanguageData } from './data.js';
+import { type PreparedTask, modelOf, prepareTask, useful } from './prepare.js';
 import { type LanguageRecipe, resolveLanguageRecipe } from './recipe.js';
 
 export interface Answered {
@@ -128,6 +129,7 @@ export function openLanguageRun(
     info,
     async answer(pictures, question, { top = 5, ...generation } = {}) {
       need('vqa', 'it describes pictures: use scion caption');
+      if (!(top >= 1)) throw usageError('top', `${top}: expected a whole number from 1 on`);
       if (question.trim() === '') throw usageError('--question', 'is empty; ask something');
       const writing = generationOf(generation);
       const { read, visual } = await look(pictures);
@@ -150,11 +152,14 @@ export function openLanguageRun(
       const writing = generationOf(generation);
       const { speaker, maker } = await open();
       const splits = asked ? [asked] : (['test', 'val'] as const);
-      const prepared = await prepareTask(started(), { ...recipe, data, val_examples: 'all' }, splits, options);
-      const split = splits.find((name) => prepared.examples[name]?.some(({ answers, captions }) => answers ?? captions));
+      const known = await readLanguageData(info.task, data);
+      const split = splits.find((name) => useful(known, name).length > 0);
       if (!split) {
         throw inputError(data, `has no ${splits.join(' or ')} examples whose ${info.task === 'vqa' ? 'answers' : 'captions'} are known`);
       }
+      const most = data === recipe.data ? recipe.test_examples : 'all';
+      const prepared = await prepareTask(started(), { ...recipe, data, val_examples: 'all', test_examples: most }, [split], options);
+      prepared.warnings.forEach((warning) => options.onWarning?.(warning));
       const examples = prepared.examples[split]!;
       const found = () => evaluateExamples(speaker, info, examples, prepared.visual, writing);
       return { path: data, split, ...await withCuts(maker, found) };
@@ -172,7 +177,7 @@ export function storedRecipe(path: string, info: LanguageRunInfo, options: Langu
   const config = storedConfig(path, info, getMethod(info.method, join(path, files.info)));
   const { images, text } = info.models;
   return {
-    ...recipe, config, device: options.device ?? recipe.device, cache: options.cache ?? recipe.cache,
+    ...recipe, config, device: options.device ?? 'cpu', cache: options.cache ?? recipe.cache, skip_bad: options.skipBad ?? recipe.skip_bad,
     ...(options.model === undefined
       ? images && { model: images.name, revision: images.revision }
       : { model: options.model, revision: options.revision }),

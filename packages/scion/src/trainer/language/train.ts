@@ -120,7 +120,7 @@ async function complete(
       },
     });
     await folder.close();
-    return openLanguageRun(folder.path, folder.info, fit.values, options, runtime);
+    return openLanguageRun(folder.path, folder.info, fit.values, { ...options, device: recipe.device }, runtime);
   } catch (error) {
     if (error instanceof ScionError && error.kind === 'interrupted') {
       await folder.close();
