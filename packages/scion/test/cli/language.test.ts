@@ -31,6 +31,29 @@ beforeAll(async () => {
 /** Removed where a test has one. */
 const out = at('out');
 
+describe('a comparison', () => {
+  test('of questions: a table with differences, a journal that is gone at the end, no cell without tests', async () => {
+    const file = at('compared.json');
+    const args = ['compare', '--task', 'vqa', '--data', world, ...quick, '--methods', 'lora,lora:routing=mul', '--seeds', '1,2'];
+    const text = await succeed([...args, '--json', file]);
+    expect(text).toMatch(/^Test accuracy × 100, mean ± deviation over 2 seeds/);
+    expect(text).toMatch(/lora:routing=mul +[\d.]+ ± [\d.]+ +[+-]?[\d.]+ ± [\d.]+ \[/);
+    const { cells, methods } = JSON.parse(await readFile(file, 'utf8')) as {
+      cells: { method: string; seed: number; metrics: { accuracy: number }; trainableParameters: number }[]; methods: object[];
+    };
+    expect([cells.length, methods.length, existsSync(`${file}.cells`)]).toEqual([4, 2, false]);
+    expect(new Set(cells.map(({ trainableParameters: count }) => count)).size, 'routing trains nothing of its own').toBe(1);
+    await refused(folder, 2, ['compare', '--task', 'vqa', '--data', world, '--methods', 'lora:training.lr=abc'], ['lora:training.lr=abc']);
+    await refused(folder, 2, [...args, '--html', at('x.html')], ['--html', 'use --markdown']);
+    const untold = at('untold');
+    await cp(world, untold, { recursive: true });
+    for (const name of await readdir(untold)) if (/test2015_annotations/.test(name)) await rm(join(untold, name));
+    await refused(folder, 1, ['compare', '--task', 'vqa', '--data', untold, ...quick, '--json', at('untold.json')],
+      ['no test examples whose answers or captions are known']);
+    expect(existsSync(at('untold.json.cells'))).toBe(false);
+  }, 120_000);
+});
+
 describe('a run of questions', () => {
   test('train, predict, eval: as text and as JSON', async () => {
     const asked = await json<{ answers: { path: string; answer: string; choices: { answer: string; score: number }[] }[] }>(

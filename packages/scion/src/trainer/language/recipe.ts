@@ -72,6 +72,7 @@ const variant = z.strictObject({
 });
 const comparison = z.strictObject({
   ...fields,
+  data: z.union([fields.data, z.array(z.string().min(1)).length(1)], 'expected one folder or manifest').transform((one) => [one].flat()[0]!),
   methods: z.array(z.union([z.string().min(1), variant], 'expected a method, or an object with name, method and what it changes')).min(1)
     .describe('methods, or variants of them'),
   seeds: z.array(z.number().int().min(0)).min(1).default([1, 2, 3]).describe('of everything random'),
