@@ -25,6 +25,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from padding import padded
+
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-4
 THREADS = 2
@@ -63,14 +65,6 @@ def randomise(model):
             # what activations add to every token alike would decide all words
             axis = 0 if "c_proj" in name else 1
             p.copy_((normal - normal.mean(axis, keepdim=True)) * p.shape[axis] ** -0.5)
-
-
-def padded(rows, pad, left):
-    longest = max(map(len, rows))
-    fill = [[pad] * (longest - len(row)) for row in rows]
-    ids = [f + row if left else row + f for f, row in zip(fill, rows)]
-    mask = [[0] * len(f) + [1] * len(row) if left else [1] * len(row) + [0] * len(f) for f, row in zip(fill, rows)]
-    return torch.tensor(ids), torch.tensor(mask)
 
 
 class Scion:

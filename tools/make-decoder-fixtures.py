@@ -15,6 +15,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import BartConfig, BartForConditionalGeneration, BartModel, GPT2Config, GPT2LMHeadModel, GPT2Model
 
+from padding import padded
+
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 WORDS = 96
 
@@ -48,14 +50,6 @@ def save(folder, model, dtype, change=lambda tensors: tensors):
     config = json.loads((folder / "config.json").read_text())
     config.pop("transformers_version", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
-def padded(rows, pad, left):
-    longest = max(map(len, rows))
-    fill = [[pad] * (longest - len(row)) for row in rows]
-    ids = [f + row if left else row + f for f, row in zip(fill, rows)]
-    mask = [[0] * len(f) + [1] * len(row) if left else [1] * len(row) + [0] * len(f) for f, row in zip(fill, rows)]
-    return torch.tensor(ids), torch.tensor(mask)
 
 
 def states(prefix, tensors):

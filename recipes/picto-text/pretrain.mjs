@@ -3,15 +3,15 @@
  * second call goes on from the last checkpoint in the work folder; `--steps` then changes how many there will be, as
  * long as the learning rate has not begun to fall.
  */
-import { appendFileSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import {
-  causalLanguageModelling, fromFloat64, maskedLanguageModelling, newGpt2, newRoberta, nodeRuntime, pretrain,
-  readSafetensors, toFloat64, writeSafetensors,
+  causalLanguageModelling, fromFloat64, maskedLanguageModelling, newGpt2, newRoberta, pretrain, toFloat64, writeSafetensors,
 } from 'scion-peft';
+import { openWork } from '../work-folder.mjs';
 import { causalBatches, maskedBatches } from './batches.mjs';
 import { textRows } from './texts.mjs';
 import { layouts } from './vocabulary.mjs';
@@ -71,17 +71,9 @@ process.stderr.write(`${tokensOf(train)} tokens in ${train.length} rows; `
 
 const objective = kind.objective(config);
 const parameters = [...objective.model.parameters()].map(([name]) => name);
-const checkpoint = join(folder, 'checkpoint.safetensors');
-const saved = existsSync(checkpoint) ? await readSafetensors(checkpoint) : undefined;
-const resume = saved && { step: Number(saved.metadata.step), state: Object.fromEntries(saved.tensors) };
-const log = (line) => appendFileSync(join(folder, 'metrics.jsonl'), `${JSON.stringify(line)}\n`);
-
-const runtime = nodeRuntime();
-const stop = new AbortController();
-process.once('SIGINT', () => stop.abort());
-process.once('SIGTERM', () => stop.abort());
+const { resume, read, save, log, runtime, signal } = await openWork(folder);
 const options = {
-  runtime, objective, batch, seed: settings.seed, threads: Number(flags.threads), signal: stop.signal,
+  runtime, objective, batch, seed: settings.seed, threads: Number(flags.threads), signal,
   lr: own.lr, warmup: settings.warmup, weightDecay: settings.weight_decay, betas: settings.betas,
   labelSmoothing: 0, maxGradNorm: settings.max_grad_norm,
 };
@@ -127,7 +119,7 @@ try {
         + `${(count / seconds).toFixed(2)} steps a second\n`);
       [sum, count, since] = [0, 0, performance.now()];
     },
-    onCheckpoint: (step, state) => writeSafetensors(checkpoint, state, { step: String(step) }),
+    onCheckpoint: save,
     validation: {
       batches: watchedBatches,
       onScore: (step, { loss, accuracy }) => {
@@ -137,7 +129,7 @@ try {
       },
     },
   });
-  const { tensors } = await readSafetensors(checkpoint);
+  const tensors = await read();
   const out = flags.out ?? join('packages/scion/models', kind.name);
   mkdirSync(out, { recursive: true });
   const values = Object.fromEntries(parameters.map((name) =>

@@ -2,14 +2,15 @@
  * Trains PictoCLIP from the beginning: `node recipes/picto/pretrain.mjs --work .scion/picto --out DIR`. A second call
  * goes on from the last checkpoint in the work folder.
  */
-import { appendFileSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import {
-  Random, contrastive, fromFloat64, newPictoClip, nodeRuntime, pretrain, readSafetensors, readTokenizer, toFloat64, writeSafetensors,
+  Random, contrastive, fromFloat64, newPictoClip, pretrain, readTokenizer, toFloat64, writeSafetensors,
 } from 'scion-peft';
+import { openWork } from '../work-folder.mjs';
 import { batchMaker, plainBatch } from './batches.mjs';
 import { emojiConcepts } from './emoji.mjs';
 import { prepare } from './prepare.mjs';
@@ -62,21 +63,13 @@ for (const [name, content] of Object.entries(files)) {
 const tokenizer = await readTokenizer(folder);
 const shared = { list, pictures, emoji, tokenizer, settings };
 
-const checkpoint = join(folder, 'checkpoint.safetensors');
 const model = newPictoClip(config);
 const names = new Set([...model.parameters()].map(([name]) => name));
-const saved = existsSync(checkpoint) ? await readSafetensors(checkpoint) : undefined;
-const resume = saved && { step: Number(saved.metadata.step), state: Object.fromEntries(saved.tensors) };
-const log = (line) => appendFileSync(join(folder, 'metrics.jsonl'), `${JSON.stringify(line)}\n`);
-
-const runtime = nodeRuntime();
-const stop = new AbortController();
-process.once('SIGINT', () => stop.abort());
-process.once('SIGTERM', () => stop.abort());
+const { resume, read, save, log, runtime, signal } = await openWork(folder);
 let [sum, count, since] = [0, 0, performance.now()];
 try {
   await pretrain({
-    runtime, objective: contrastive(model), seed: settings.seed, threads: Number(flags.threads), signal: stop.signal,
+    runtime, objective: contrastive(model), seed: settings.seed, threads: Number(flags.threads), signal,
     steps: settings.steps, warmup: settings.warmup, lr: settings.lr, weightDecay: settings.weight_decay,
     labelSmoothing: settings.label_smoothing, maxGradNorm: settings.max_grad_norm,
     batch: batchMaker({ ...shared, shown, seed: settings.seed }),
@@ -91,7 +84,7 @@ try {
         [sum, count, since] = [0, 0, performance.now()];
       }
     },
-    onCheckpoint: (step, state) => writeSafetensors(checkpoint, state, { step: String(step) }),
+    onCheckpoint: save,
     validation: {
       batches: [plainBatch({ ...shared, rows: watched })],
       onScore: (step, score) => {
@@ -102,7 +95,7 @@ try {
     },
     ...(resume ? { resume } : {}),
   });
-  const { tensors } = await readSafetensors(checkpoint);
+  const tensors = await read();
   mkdirSync(flags.out, { recursive: true });
   await writeSafetensors(join(flags.out, 'model.safetensors'), Object.fromEntries([...names].map((name) => [name, fromFloat64('float16', tensors.get(name).shape, toFloat64(tensors.get(name)))])), { format: 'pt' });
   for (const name of Object.keys(files)) copyFileSync(join(folder, name), join(flags.out, name));

@@ -17,9 +17,9 @@ export const openTextModel: OpenTextModel = async (model, { cache, ...options } 
   const { name, path, revision } = await resolveModel(model, options);
   const checkpoint = await readCheckpoint(path);
   const { folder } = checkpoint;
-  const { vocabulary } = loadTextModel(checkpoint);
+  const { kind, vocabulary } = loadTextModel(checkpoint);
   return {
-    name, path, folder,
+    name, path, folder, kind,
     ...(revision === undefined ? {} : { revision }),
     digest: await checkpointDigest(checkpoint, folder, cache === undefined ? undefined : join(cache, 'digests')),
     tokenizer: await readWordTokenizer(folder, { vocabularySize: vocabulary }),

@@ -1,6 +1,5 @@
 /** Methods against each other on one or several data sets, under the same rows, seeds and shots. */
 import { type Method, getMethod, needText } from '../peft/index.js';
-import { withRuntime } from '../runtime/node.js';
 import type { Runtime } from '../runtime/session.js';
 import { type Issue, ScionError } from '../util/errors.js';
 import { checkDevice } from './check-runtime.js';
@@ -11,7 +10,8 @@ import { type Comparison, type ComparisonInput, recipeOf, resolveComparison, res
 import { evaluateSplit } from './run.js';
 import { type Prepared, chooseAndFit, prepareRows, threadsOf } from './select.js';
 import { sources } from './sources.js';
-import { countValues, cores, environment, version } from './train.js';
+import { trainSideBySide } from './side-by-side.js';
+import { countValues, environment, version } from './train.js';
 import { type Variant, variantTitle } from './variants.js';
 
 /** One trained and tested cell of the comparison. */
@@ -184,50 +184,27 @@ async function openAll(
   return files;
 }
 
-/** One thread compiles and scores for all runtimes, which more than this many would wait for. */
-const mostSideBySide = 4;
-
-/** Trains the planned cells, several side by side; gives the failures of single cells, which end nothing else. */
-async function trainAll(
+/** Trains the planned cells; gives the failures of single cells. */
+function trainAll(
   comparison: Comparison, plans: readonly Plan[], done: (cell: ComparisonCell) => Promise<void>,
   warn: (warning: string) => void, signal: AbortSignal | undefined,
 ): Promise<ScionError[]> {
-  const failures: ScionError[] = [];
   const several = new Set(plans.map(({ dataset }) => dataset)).size > 1;
-  const available = cores();
-  const sideBySide = Math.min(mostSideBySide, plans.length, comparison.threads === undefined ? available
-    : Math.max(1, Math.floor(available / comparison.threads)));
-  const threads = comparison.threads ?? Math.max(1, Math.floor(available / Math.max(1, sideBySide)));
-  const queue = plans[Symbol.iterator]();
-  let broken = false;
-  const work = async (runtime: Runtime): Promise<void> => {
-    try {
-      let rows: { of: string; prepared: Prepared } | undefined;
-      for (const plan of queue) {
-        if (signal?.aborted || broken) return;
-        const { dataset, file, shots, seed } = plan;
-        const of = JSON.stringify([dataset, shots, seed]);
-        if (rows?.of !== of) rows = { of, prepared: prepareRows(file, { ...comparison, shots, seed }) };
-        try {
-          await done(await trainCell(runtime, { ...comparison, threads }, plan, rows.prepared, signal));
-        } catch (error) {
-          // what is done already is not lost for one training that failed
-          if (!(error instanceof ScionError) || error.kind === 'io') throw error;
-          if (error.kind === 'interrupted') return;
-          failures.push(error);
-          const where = several ? `${dataset}, ` : '';
-          warn(`${where}${plan.variant.name}, shots ${shots}, seed ${seed} is left out: ${error.message}`);
-        }
-      }
-    } catch (error) {
-      broken = true;
-      throw error;
-    }
-  };
-  const ended = await Promise.allSettled(Array.from({ length: sideBySide }, () =>
-    withRuntime({ keep: 16, device: comparison.device }, work)));
-  for (const end of ended) if (end.status === 'rejected') throw end.reason;
-  return failures;
+  const rows = new WeakMap<Runtime, { of: string; prepared: Prepared }>();
+  return trainSideBySide(plans, {
+    machine: comparison, keep: 16, signal,
+    async train(runtime, plan, threads) {
+      const { dataset, file, shots, seed } = plan;
+      const of = JSON.stringify([dataset, shots, seed]);
+      let own = rows.get(runtime);
+      if (own?.of !== of) rows.set(runtime, own = { of, prepared: prepareRows(file, { ...comparison, shots, seed }) });
+      await done(await trainCell(runtime, { ...comparison, threads }, plan, own.prepared, signal));
+    },
+    failed({ dataset, variant, shots, seed }, error) {
+      const where = several ? `${dataset}, ` : '';
+      warn(`${where}${variant.name}, shots ${shots}, seed ${seed} is left out: ${error.message}`);
+    },
+  });
 }
 
 async function trainCell(

@@ -66,13 +66,18 @@ const search = z
   .default('auto')
   .describe("choose hyper-parameters on validation data; auto: where the method's authors do");
 
+/** What computes. */
+export const machineFields = {
+  threads: z.number().int().min(1).max(1024).optional().describe('threads of ONNX Runtime; all cores where absent'),
+  device: z.enum(devices).default('cpu').describe('what computes: cpu, webgpu or cuda, as scion doctor lists them'),
+};
+
 const shared = {
   ...sourceFields,
   validation,
   search,
   strict_shots: z.boolean().default(false).describe('a class with fewer rows than shots is an error'),
-  threads: z.number().int().min(1).max(1024).optional().describe('threads of ONNX Runtime; all cores where absent'),
-  device: z.enum(devices).default('cpu').describe('what computes: cpu, webgpu or cuda, as scion doctor lists them'),
+  ...machineFields,
 };
 
 const recipe = z.strictObject({
@@ -97,7 +102,7 @@ export interface Recipe extends Omit<z.output<typeof recipe>, 'training'> {
   training?: Training;
 }
 
-export const variantSchema = z.strictObject({
+const variantSchema = z.strictObject({
   name: z.string().min(1).describe('what the report calls it'),
   method: z.string().min(1),
   config: z.record(z.string(), z.unknown()).optional(),

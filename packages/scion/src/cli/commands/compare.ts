@@ -50,13 +50,7 @@ Nothing is ever chosen on the test split. With few seeds, methods within a devia
         const { recipe, references } = await collected(options);
         for (const file of [html, json, markdown]) if (file !== undefined) await checkTarget(file);
         const result = await compare(recipe, {
-          signal,
-          ...(json === undefined ? {} : { journal: journalOf(json) }),
-          ...watchSource(progress),
-          onWarning: (warning) => {
-            progress.pause();
-            note(`warning: ${warning}`);
-          },
+          ...watching(progress, signal, json),
           onCell: ({ dataset, method, shots, seed }, done, total) =>
             progress.update(done, total, printable(`${dataset}, ${method}, ${shots} shots, seed ${seed}`)),
         });
@@ -68,14 +62,29 @@ Nothing is ever chosen on the test split. With few seeds, methods within a devia
       await write(html, () => htmlReport(result, references));
       await write(markdown, () => markdownTable(result, references));
       await write(json, () => `${JSON.stringify(whole, undefined, 2)}\n`);
-      for (const file of [html, markdown]) if (file !== undefined) note(`report: ${file}`);
-      if (signal.aborted) process.exitCode = 1;
-      if (json !== undefined) {
-        if (!signal.aborted) await rm(journalOf(json), { force: true });
-        else note(`${journalOf(json)} holds what is done; the same command goes on from there`);
-      }
+      await end([html, markdown], json, signal);
     });
 }
+
+/** Says where reports are, and what becomes of the finished cells. */
+async function end(reports: readonly (string | undefined)[], json: string | undefined, signal: AbortSignal): Promise<void> {
+  for (const file of reports) if (file !== undefined) note(`report: ${file}`);
+  if (signal.aborted) process.exitCode = 1;
+  if (json === undefined) return;
+  if (!signal.aborted) await rm(journalOf(json), { force: true });
+  else note(`${journalOf(json)} holds what is done; the same command goes on from there`);
+}
+
+/** What both kinds of comparison are watched by. */
+const watching = (progress: Progress, signal: AbortSignal, json: string | undefined) => ({
+  signal,
+  ...(json === undefined ? {} : { journal: journalOf(json) }),
+  ...watchSource(progress),
+  onWarning: (warning: string): void => {
+    progress.pause();
+    note(`warning: ${warning}`);
+  },
+});
 
 /** The recipe, and the names of the methods that differences are to; all that is wrong with either at once. */
 async function collected(
@@ -111,11 +120,7 @@ async function compareWords(options: Record<string, unknown>): Promise<void> {
     }
     for (const file of [json, markdown]) if (file !== undefined) await checkTarget(file);
     const result = await compareLanguage(recipe, {
-      signal, ...(json === undefined ? {} : { journal: journalOf(json) }), ...watchSource(progress),
-      onWarning: (warning) => {
-        progress.pause();
-        note(`warning: ${warning}`);
-      },
+      ...watching(progress, signal, json),
       onCell: ({ method, seed }, done, total) => progress.update(done, total, printable(`${method}, seed ${seed}`)),
     });
     return { result, reference };
@@ -124,12 +129,7 @@ async function compareWords(options: Record<string, unknown>): Promise<void> {
   print(options.json === true, result, () => (options.markdown === true ? languageMarkdown : languageText)(result, reference));
   await write(markdown, () => languageMarkdown(result, reference));
   await write(json, () => `${JSON.stringify(result, undefined, 2)}\n`);
-  if (markdown !== undefined) note(`report: ${markdown}`);
-  if (signal.aborted) process.exitCode = 1;
-  if (json !== undefined) {
-    if (!signal.aborted) await rm(journalOf(json), { force: true });
-    else note(`${journalOf(json)} holds what is done; the same command goes on from there`);
-  }
+  await end([markdown], json, signal);
 }
 
 async function write(file: string | undefined, text: () => string): Promise<void> {

@@ -8,10 +8,9 @@ import type { VisionText } from '../../nn/vision-text.js';
 import type { RowMaker } from './examples.js';
 import { type LanguageFitOptions, fitLanguage } from './fit.js';
 import { type TextSource, makerOf, padOf } from './model.js';
-import { openSpeaker } from './predict.js';
 import { type PreparedTask, modelOf, rowsOf } from './prepare.js';
 import type { LanguageRecipe } from './recipe.js';
-import { type LanguageEvaluation, evaluateExamples } from './run.js';
+import { type LanguageEvaluation, evaluateExamples, speakerOf } from './run.js';
 
 export interface FitLanguageResult {
   model: VisionText;
@@ -63,14 +62,10 @@ export async function testTask(
   task: PreparedTask, { model, maker }: Pick<FitLanguageResult, 'model' | 'maker'>, recipe: LanguageRecipe, runtime: Runtime,
   values: Tensors, options: SourceOptions,
 ): Promise<Omit<LanguageEvaluation, 'path' | 'split'> | undefined> {
-  const examples = (task.examples.test ?? []).filter(({ answers, captions }) => answers ?? captions);
+  const { test: examples = [] } = task.examples;
   if (examples.length === 0) return undefined;
   const answers = task.vocabulary?.answers;
-  const speaker = openSpeaker({
-    runtime, model, values, maker, tokenizer: task.models.text.tokenizer, pad: padOf(model.text), answers,
-    signal: options.signal, onProgress: options.onEncode,
-    ...(recipe.threads === undefined ? {} : { session: { threads: recipe.threads } }),
-  });
+  const speaker = speakerOf({ runtime, model, values, maker, source: task.models.text, answers, recipe, options });
   try {
     const about = { task: recipe.task, ...(answers && { answers: [...answers] }) };
     return await evaluateExamples(speaker, about, examples, task.visual, recipe.generation);

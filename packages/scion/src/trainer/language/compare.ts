@@ -1,15 +1,16 @@
 /** Methods against each other on a task with words, under the same examples and seeds. */
 import * as z from 'zod';
-import { withRuntime } from '../../runtime/node.js';
 import type { Runtime } from '../../runtime/session.js';
-import { ScionError, inputError } from '../../util/errors.js';
+import { type ScionError, inputError } from '../../util/errors.js';
 import { Random } from '../../util/random.js';
 import { checkDevice } from '../check-runtime.js';
 import { openJournal } from '../comparison-journal.js';
-import { countValues, cores, environment, version } from '../train.js';
+import { trainSideBySide } from '../side-by-side.js';
+import { countValues, environment, version } from '../train.js';
 import { adaptTask, testTask } from './adapt.js';
-import type { LanguageOptions } from './model.js';
 import { readLanguageData } from './data.js';
+import type { LanguageData } from './examples.js';
+import type { LanguageOptions } from './model.js';
 import { type PreparedTask, digestOf, prepareTask, useful } from './prepare.js';
 import {
   type LanguageComparison, type LanguageComparisonInput, type LanguageRecipe, type LanguageVariant, languageRecipeOf,
@@ -83,7 +84,7 @@ export async function compareLanguage(
   const key = ({ method, seed }: Pick<LanguageCell, 'method' | 'seed'>): string => JSON.stringify([method, seed]);
   const keyOf = ({ variant, seed }: Plan): string => key({ method: variant.name, seed });
   const cells = new Map(journal?.cells.map((cell) => [key(cell), cell]));
-  const failures = await trainAll(comparison, plans.filter((plan) => !cells.has(keyOf(plan))), async (cell) => {
+  const failures = await trainAll(comparison, found, plans.filter((plan) => !cells.has(keyOf(plan))), async (cell) => {
     cells.set(key(cell), cell);
     await journal?.add(cell);
     options.onCell?.(cell, cells.size, plans.length);
@@ -99,17 +100,12 @@ export async function compareLanguage(
   };
 }
 
-async function trainAll(
-  comparison: LanguageComparison, plans: readonly Plan[], done: (cell: LanguageCell) => Promise<void>,
+/** Trains the planned cells; gives the failures of single cells. */
+function trainAll(
+  comparison: LanguageComparison, data: LanguageData, plans: readonly Plan[], done: (cell: LanguageCell) => Promise<void>,
   warn: (warning: string) => void, options: LanguageCompareOptions,
 ): Promise<ScionError[]> {
-  const failures: ScionError[] = [];
-  const available = cores();
-  const most = comparison.threads === undefined ? available : Math.max(1, Math.floor(available / comparison.threads));
-  const sideBySide = Math.min(4, plans.length, most);
-  const threads = comparison.threads ?? Math.max(1, Math.floor(available / Math.max(1, sideBySide)));
-  const queue = plans[Symbol.iterator]();
-  // what variants have in common is read and encoded once
+  // what variants have in common is encoded once
   const tasks = new Map<string, Promise<PreparedTask>>();
   const prepare = (runtime: Runtime, recipe: LanguageRecipe): Promise<PreparedTask> => {
     const { method: _m, config: _c, training: _t, generation: _g, classifier_layers: _l, prefix: _p, ...decisive } = recipe;
@@ -117,33 +113,17 @@ async function trainAll(
     let task = tasks.get(key);
     if (!task) {
       if (tasks.size >= 4) tasks.delete(tasks.keys().next().value!);
-      task = prepareTask(runtime, recipe, ['train', 'val', 'test'], { ...options, onWarning: warn });
+      task = prepareTask(runtime, recipe, ['train', 'val', 'test'], { ...options, onWarning: warn }, data);
       tasks.set(key, task);
     }
     return task;
   };
-  let broken = false;
-  const work = async (runtime: Runtime): Promise<void> => {
-    try {
-      for (const { variant, seed } of queue) {
-        if (options.signal?.aborted || broken) return;
-        try {
-          await done(await trainCell(runtime, { ...comparison, threads }, variant, seed, prepare, warn, options));
-        } catch (error) {
-          if (!(error instanceof ScionError) || error.kind === 'io') throw error;
-          if (error.kind === 'interrupted') return;
-          failures.push(error);
-          warn(`${variant.name}, seed ${seed} is left out: ${error.message}`);
-        }
-      }
-    } catch (error) {
-      broken = true;
-      throw error;
-    }
-  };
-  const ended = await Promise.allSettled(Array.from({ length: sideBySide }, () => withRuntime({ device: comparison.device }, work)));
-  for (const end of ended) if (end.status === 'rejected') throw end.reason;
-  return failures;
+  return trainSideBySide(plans, {
+    machine: comparison, signal: options.signal,
+    train: async (runtime, { variant, seed }, threads) =>
+      done(await trainCell(runtime, { ...comparison, threads }, variant, seed, prepare, warn, options)),
+    failed: ({ variant, seed }, error) => warn(`${variant.name}, seed ${seed} is left out: ${error.message}`),
+  });
 }
 
 async function trainCell(
@@ -168,4 +148,3 @@ async function trainCell(
     ...(validation && { validation }), trainableParameters: countValues(fit.values), seconds,
   };
 }
-

@@ -1,9 +1,8 @@
 /** Trains an adapted text model on rows, and scores it on others after every epoch. */
 import type { VisionText } from '../../nn/vision-text.js';
 import type { Runtime, Session, SessionOptions, Tensors } from '../../runtime/session.js';
-import { compileInference, compileTraining } from '../compile.js';
+import { type Program, compileInference, compileTraining } from '../compile.js';
 import { type DescentOptions, type Fit, type Score, followGradient, optimizerOf } from '../descend.js';
-import { type Program } from '../compile.js';
 import { openProgram } from '../program.js';
 import type { Row } from './examples.js';
 import { type Objective, type Visual, answerObjective, shapeOf, wordObjective } from './objective.js';

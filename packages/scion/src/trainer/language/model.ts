@@ -12,7 +12,7 @@ import type { BackboneMethod } from '../../peft/index.js';
 import type { Runtime } from '../../runtime/session.js';
 import { type ScionError, assert, inputError, usageError } from '../../util/errors.js';
 import type { Tensor } from '../../util/tensor.js';
-import { type Backbone, openImageEncoder } from '../encode.js';
+import { type Backbone, type OpenBackbone, openImageEncoder } from '../encode.js';
 import { type SourceOptions, open } from '../pictures.js';
 import { type Marks, type RowMaker, rowMaker } from './examples.js';
 import type { Visual } from './objective.js';
@@ -29,6 +29,7 @@ export interface TextSource {
   readonly revision?: string;
   /** SHA-256 of weights, configuration and tokenizer, in hexadecimal. */
   readonly digest: string;
+  readonly kind: TextModel['kind'];
   readonly tokenizer: WordTokenizer;
   /** Makes the model, once more for every method that changes it. */
   readonly fresh: () => Module & TextModel;
@@ -39,14 +40,7 @@ export interface TextSource {
 /** Finds and opens a text model; handed in, since no part of the training knows any model. */
 export type OpenTextModel = (
   model: string,
-  options?: {
-    where?: string;
-    revision?: string | undefined;
-    cache?: string | undefined;
-    signal?: AbortSignal | undefined;
-    onProgress?: ((done: number, total: number, what: string) => void) | undefined;
-    onWarning?: ((warning: string) => void) | undefined;
-  },
+  options?: Omit<NonNullable<Parameters<OpenBackbone>[1]>, 'dtype' | 'adapter'>,
 ) => Promise<TextSource>;
 
 export interface LanguageOptions extends SourceOptions {
@@ -75,7 +69,7 @@ export async function openModels(recipe: Which, options: LanguageOptions): Promi
 }
 
 /** Whether answers are chosen among the frequent ones, or written. */
-export function isWritten({ task, head }: Pick<LanguageRecipe, 'task' | 'head'>, { kind }: TextModel, name: string): boolean {
+export function isWritten({ task, head }: Pick<LanguageRecipe, 'task' | 'head'>, { kind, name }: TextSource): boolean {
   const written = task === 'caption' || head === 'generate' || (head === 'auto' && kind === 'decoder');
   if (written && kind === 'encoder') {
     throw usageError(task === 'caption' ? 'text_model' : 'head',

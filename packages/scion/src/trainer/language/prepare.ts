@@ -33,28 +33,29 @@ export interface PreparedTask {
   readonly digest: string;
 }
 
-/** Of all that decides over a comparison: what is asked and said, and the models. Pictures are told by their features. */
+/** SHA-256 of a value as JSON, in hexadecimal. */
 export const digestOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex');
 
 /**
  * Reads the data, opens the models and encodes the pictures of a recipe.
  * @param need the splits that are used
+ * @param data of the recipe, where they were read before
  * @throws ScionError: data or models that are not there or damaged, a picture that cannot be read unless `skip_bad` is set
  */
 export async function prepareTask(
-  runtime: Runtime, recipe: LanguageRecipe, need: readonly LanguageSplit[], options: LanguageOptions,
+  runtime: Runtime, recipe: LanguageRecipe, need: readonly LanguageSplit[], options: LanguageOptions, data?: LanguageData,
 ): Promise<PreparedTask> {
-  const warnings: string[] = [];
-  const data = await readLanguageData(recipe.task, recipe.data);
-  warnings.push(...data.warnings);
+  data ??= await readLanguageData(recipe.task, recipe.data);
+  const warnings = [...data.warnings];
   if (need.includes('train') && !data.splits.train?.length) {
     throw inputError(recipe.data, 'has no training examples; put the train files of the official layout there');
   }
   const models = await openModels(recipe, options);
   const limits = { train: recipe.examples, val: recipe.val_examples, test: recipe.test_examples };
   const random = Random.seeded(recipe.seed);
+  const found = data;
   const chosen = Object.fromEntries(need.map((split) =>
-    [split, drawn(useful(data, split), limits[split], random.child('examples', split))])) as Record<LanguageSplit, readonly Example[]>;
+    [split, drawn(useful(found, split), limits[split], random.child('examples', split))])) as Record<LanguageSplit, readonly Example[]>;
   const seen = await picturesOf(runtime, recipe, data, chosen, models, options, warnings);
   // what is evaluated has the answers of its run
   const vocabulary = need.includes('train') ? vocabularyFor(recipe, models, seen.examples.train ?? [], warnings) : undefined;
@@ -105,7 +106,7 @@ async function picturesOf(
 function vocabularyFor(
   recipe: LanguageRecipe, { text }: LanguageModels, train: readonly Example[], warnings: string[],
 ): AnswerVocabulary | undefined {
-  if (isWritten(recipe, text.fresh(), text.name)) return undefined;
+  if (isWritten(recipe, text)) return undefined;
   // GQA has one answer to a question, and compares to the letter
   const form = train.every(({ answers }) => answers?.length === 1) ? 'written' : 'normalised';
   const vocabulary = answerVocabulary(train, { size: recipe.answers, form });

@@ -1,12 +1,11 @@
 /** Recipes of tasks with pictures and words: questions that are answered, captions that are written. */
 import { z } from 'zod';
 import { type BackboneMethod, type Method, getMethod, isBackboneMethod, methodNames } from '../../peft/index.js';
-import { devices } from '../../runtime/session.js';
 import { type Issue, ScionError, usageError } from '../../util/errors.js';
 import { generationOptions } from '../generate/index.js';
 import { parse, withoutForeign } from '../parse.js';
 import { parseVariant } from '../variants.js';
-import { type Training, collect, describeIn, recipeKeys, resolveTraining, trainingChanges } from '../recipe.js';
+import { type Training, collect, describeIn, machineFields, recipeKeys, resolveTraining, trainingChanges } from '../recipe.js';
 
 export const languageTasks = ['vqa', 'caption'] as const;
 export type LanguageTask = (typeof languageTasks)[number];
@@ -41,8 +40,7 @@ const fields = {
   generation: generation.prefault({}).describe('how texts are written'),
   skip_bad: z.boolean().default(false).describe('leave out pictures that cannot be read, instead of stopping'),
   cache: z.boolean().default(true).describe('whether features of pictures are kept for the next time'),
-  threads: z.number().int().min(1).max(1024).optional().describe('threads of ONNX Runtime; all cores where absent'),
-  device: z.enum(devices).default('cpu').describe('what computes: cpu, webgpu or cuda, as scion doctor lists them'),
+  ...machineFields,
 };
 
 const recipe = z.strictObject({

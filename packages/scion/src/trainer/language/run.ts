@@ -13,11 +13,12 @@ import type { VisionText } from '../../nn/vision-text.js';
 import { ScionError, inputError, usageError } from '../../util/errors.js';
 import { checkDevice } from '../check-runtime.js';
 import { type GenerationOptions } from '../generate/index.js';
+import type { SourceOptions } from '../pictures.js';
 import type { RunOptions } from '../run-pictures.js';
 import { files, readInfo, storedConfig } from '../run-folder.js';
 import { type LanguageRunInfo, parseLanguageRunInfo } from '../run-info.js';
 import type { Example, LanguageSplit, RowMaker } from './examples.js';
-import { type LanguageModels, type OpenTextModel, encodePicturesOf, makerOf, openModels, padOf } from './model.js';
+import { type LanguageModels, type OpenTextModel, type TextSource, encodePicturesOf, makerOf, openModels, padOf } from './model.js';
 import { type Visual, textInputs } from './objective.js';
 import { type Choice, type Speaker, openSpeaker } from './predict.js';
 import { readLanguageData } from './data.js';
@@ -158,7 +159,8 @@ export function openLanguageRun(
         throw inputError(data, `has no ${splits.join(' or ')} examples whose ${info.task === 'vqa' ? 'answers' : 'captions'} are known`);
       }
       const most = data === recipe.data ? recipe.test_examples : 'all';
-      const prepared = await prepareTask(started(), { ...recipe, data, val_examples: 'all', test_examples: most }, [split], options);
+      const prepared = await prepareTask(
+        started(), { ...recipe, data, val_examples: 'all', test_examples: most }, [split], options, known);
       prepared.warnings.forEach((warning) => options.onWarning?.(warning));
       const examples = prepared.examples[split]!;
       const found = () => evaluateExamples(speaker, info, examples, prepared.visual, writing);
@@ -190,14 +192,18 @@ async function openAll(
 ): Promise<{ models: LanguageModels; maker: RowMaker; speaker: Speaker }> {
   const { models, model } = await openRunModels(path, info, values, recipe, options);
   const maker = makerOf(models.text, model, recipe.max_length);
-  return {
-    models, maker,
-    speaker: openSpeaker({
-      runtime, model, values, maker, tokenizer: models.text.tokenizer,
-      pad: padOf(model.text), answers: info.answers, signal: options.signal, onProgress: options.onEncode,
-      ...(recipe.threads === undefined ? {} : { session: { threads: recipe.threads } }),
-    }),
-  };
+  return { models, maker, speaker: speakerOf({ runtime, model, values, maker, source: models.text, answers: info.answers, recipe, options }) };
+}
+
+/** What an adapted model of a recipe says. */
+export function speakerOf({ model, source, recipe, options, ...rest }: {
+  runtime: Runtime; model: VisionText; values: Tensors; maker: RowMaker; source: TextSource; answers: readonly string[] | undefined;
+  recipe: LanguageRecipe; options: SourceOptions;
+}): Speaker {
+  return openSpeaker({
+    ...rest, model, tokenizer: source.tokenizer, pad: padOf(model.text), signal: options.signal, onProgress: options.onEncode,
+    ...(recipe.threads === undefined ? {} : { session: { threads: recipe.threads } }),
+  });
 }
 
 /**
